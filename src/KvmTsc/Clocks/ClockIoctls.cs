@@ -1,0 +1,84 @@
+using KvmTsc.Execution;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Clocks;
+
+/// <summary>The steps of batches that read and write clocks.</summary>
+internal static class ClockIoctls
+{
+    /// <summary>What a clock reading needs for the algorithm.</summary>
+    public const uint Triple = (uint)(KvmClockFlags.Realtime | KvmClockFlags.HostTsc);
+
+    public static Slot<KvmClockData> GetClock(this IoctlBatch batch)
+    {
+        var slot = batch.Reserve<KvmClockData>();
+        batch.Add(OnVM(KvmRequest.GetClock, slot));
+        return slot;
+    }
+
+    public static void SetClock(this IoctlBatch batch, KvmClockData value) => batch.Add(SetClockStep(batch, value));
+
+    public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => OnVM(KvmRequest.SetClock, batch.Reserve(value));
+
+    /// <summary>Ends the batch unless a clock reading has host TSC and CLOCK_REALTIME.</summary>
+    public static void ExpectTriple(this IoctlBatch batch, Slot<KvmClockData> clock) =>
+        batch.Add(new BatchStep(BatchStepKind.ExpectBits, null, 0, clock.Offset + FlagsOffset, true, Triple));
+
+    public static Slot<ulong> GetOffset(this IoctlBatch batch, int vcpuId)
+    {
+        var value = batch.Reserve<ulong>();
+        batch.Add(OffsetStep(batch, vcpuId, KvmRequest.GetDeviceAttr, value));
+        return value;
+    }
+
+    public static void SetOffset(this IoctlBatch batch, int vcpuId, Slot<ulong> value) =>
+        batch.Add(OffsetStep(batch, vcpuId, KvmRequest.SetDeviceAttr, value));
+
+    public static BatchStep OffsetStep(IoctlBatch batch, int vcpuId, nuint request, Slot<ulong> value)
+    {
+        var attribute = batch.Reserve(new KvmDeviceAttr { Group = KvmDeviceAttr.VcpuTscControl, Attribute = KvmDeviceAttr.VcpuTscOffset });
+        batch.Relocate(attribute.Offset + AddressOffset, value);
+        return new BatchStep(BatchStepKind.Ioctl, vcpuId, request, attribute.Offset, ArgumentIsSlot: true);
+    }
+
+    public static Slot<int> GetTscKHz(this IoctlBatch batch, int vcpuId)
+    {
+        var result = batch.Reserve<int>();
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, vcpuId, KvmRequest.GetTscKHz, 0, ArgumentIsSlot: false, ResultSlot: result.Offset));
+        return result;
+    }
+
+    public static void SetTscKHz(this IoctlBatch batch, int vcpuId, uint kHz) => batch.Add(SetTscKHzStep(vcpuId, kHz));
+
+    public static BatchStep SetTscKHzStep(int vcpuId, uint kHz) =>
+        new(BatchStepKind.Ioctl, vcpuId, KvmRequest.SetTscKHz, kHz, ArgumentIsSlot: false);
+
+    /// <summary>Computes an offset from a clock reading of this very batch.</summary>
+    public static Slot<ulong> ResolveOffset(
+        this IoctlBatch batch, Slot<KvmClockData> clock, ulong sourceGuestTsc, ulong sourceClock, uint kHz, TscRatio destinationRatio)
+    {
+        var result = batch.Reserve<ulong>();
+        var resolution = batch.Reserve(new OffsetResolution
+        {
+            SourceGuestTsc = sourceGuestTsc,
+            SourceClock = sourceClock,
+            KHz = kHz,
+            Ratio = destinationRatio.Multiplier,
+            FractionBits = (uint)destinationRatio.FractionBits,
+            ClockSlot = clock.Offset,
+            ResultSlot = result.Offset,
+        });
+        batch.Add(new BatchStep(BatchStepKind.ResolveOffset, null, 0, resolution.Offset, ArgumentIsSlot: true));
+        return result;
+    }
+
+    /// <summary>Ends the batch unless two values are equal.</summary>
+    public static void ExpectEqual(this IoctlBatch batch, int vcpuId, Slot<ulong> value, Slot<ulong> expected) =>
+        batch.Add(new BatchStep(BatchStepKind.ExpectEqual, vcpuId, 0, value.Offset, ArgumentIsSlot: true, expected.Offset));
+
+    private const int FlagsOffset = 8;
+    private const int AddressOffset = 16;
+
+    private static BatchStep OnVM(nuint request, Slot<KvmClockData> slot) =>
+        new(BatchStepKind.Ioctl, null, request, slot.Offset, ArgumentIsSlot: true);
+}

@@ -1,0 +1,95 @@
+using KvmTsc.Execution;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Clocks;
+
+/// <summary>Reads and sets the kvmclock of a VM.</summary>
+public static class GuestClock
+{
+    /// <summary>Reads it: step 1 and step 5 of the algorithm.</summary>
+    public static KvmClock Read(Machine machine, CancellationToken cancellationToken)
+    {
+        var batch = new IoctlBatch();
+        var clock = batch.GetClock();
+        var stop = machine.Executor.Stop(cancellationToken);
+        using (stop)
+            stop.RunOrThrow(batch, machine.Identity.Name);
+        return new KvmClock(machine.Identity, batch.Read(clock), stop.StoppedMicroseconds);
+    }
+
+    /// <summary>
+    /// Sets it: step 4 of the algorithm. With a CLOCK_REALTIME the kernel adds the real time that has passed since.
+    /// </summary>
+    /// <param name="machine">The VM.</param>
+    /// <param name="clockNanoseconds">kvmclock.</param>
+    /// <param name="realtimeNanoseconds">CLOCK_REALTIME at the instant when kvmclock stood there; null sets kvmclock as it is.</param>
+    /// <param name="force">Lets the clock of a guest that has run go backwards.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    /// <returns>The clock, read back.</returns>
+    /// <exception cref="KvmException">Nothing was changed.</exception>
+    public static KvmClock Set(
+        Machine machine, ulong clockNanoseconds, ulong? realtimeNanoseconds, bool force, CancellationToken cancellationToken)
+    {
+        var value = ClockData(clockNanoseconds, realtimeNanoseconds);
+        RefuseFuture(machine, realtimeNanoseconds);
+        var stop = machine.Executor.Stop(cancellationToken);
+        KvmClockData after;
+        using (stop)
+        {
+            if (!force && machine.GuestHasRun)
+                RefuseBackwards(machine, TscSnapshot.Read(stop, machine), value);
+            var batch = new IoctlBatch();
+            batch.SetClock(value);
+            var readBack = batch.GetClock();
+            stop.RunOrThrow(batch, machine.Identity.Name);
+            after = batch.Read(readBack);
+        }
+
+        return new KvmClock(machine.Identity, after, stop.StoppedMicroseconds);
+    }
+
+    internal static KvmClockData ClockData(ulong clockNanoseconds, ulong? realtimeNanoseconds) => new()
+    {
+        Clock = clockNanoseconds,
+        Realtime = realtimeNanoseconds ?? 0,
+        Flags = realtimeNanoseconds is null ? 0 : (uint)KvmClockFlags.Realtime,
+    };
+
+    /// <summary>The kernel takes a realtime in the future and silently advances nothing; we do not.</summary>
+    internal static void RefuseFuture(Machine machine, ulong? realtimeNanoseconds)
+    {
+        if (realtimeNanoseconds == 0)
+        {
+            throw new KvmException(
+                KvmErrorId.RealtimeInvalid,
+                "A CLOCK_REALTIME of 0 is no reading of a clock: kvmclock would be advanced by all the time since 1970.",
+                "Give the CLOCK_REALTIME of the clock reading, or none to set kvmclock as it is.");
+        }
+
+        var now = machine.RealtimeNow;
+        if (realtimeNanoseconds > now)
+        {
+            throw new KvmException(
+                KvmErrorId.RealtimeInFuture,
+                $"The clock was read {(realtimeNanoseconds.Value - now) / 1e9:0.######} s in the future of this host's CLOCK_REALTIME; KVM would advance nothing, silently.",
+                "Synchronise the clocks of both hosts (chronyc tracking), then try again.");
+        }
+    }
+
+    internal static void RefuseBackwards(Machine machine, TscSnapshot before, KvmClockData value)
+    {
+        var target = unchecked(value.Clock + Elapsed(value, machine.RealtimeNow));
+        var step = TscArithmetic.Distance(before.Clock.Clock, target);
+        if (step < 0)
+        {
+            throw new KvmException(
+                KvmErrorId.ClockBackwards,
+                $"kvmclock of {machine.Identity.Name} stands at {before.Clock.Clock / 1e9:0.######} s and would go back by {-(Int128)step / 1_000} us.",
+                "A guest that runs sees time go backwards then. Use -Force if that is meant.");
+        }
+    }
+
+    private static ulong Elapsed(KvmClockData value, ulong realtimeNow) =>
+        (value.Flags & (uint)KvmClockFlags.Realtime) != 0 && realtimeNow > value.Realtime ? realtimeNow - value.Realtime : 0;
+}

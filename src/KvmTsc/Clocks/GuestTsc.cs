@@ -1,0 +1,166 @@
+using KvmTsc.Execution;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Clocks;
+
+/// <summary>Reads and sets TSC offsets and frequencies of a VM's vCPUs.</summary>
+public static class GuestTsc
+{
+    /// <summary>Reads the offsets of some vCPUs, null for all: step 2 of the algorithm.</summary>
+    public static IReadOnlyList<KvmVcpuTscOffset> ReadOffsets(Machine machine, IReadOnlyCollection<int>? vcpuIds, CancellationToken cancellationToken)
+    {
+        var batch = new IoctlBatch();
+        var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, Offset: batch.GetOffset(id))).ToArray();
+        var stop = machine.Executor.Stop(cancellationToken);
+        using (stop)
+            stop.RunOrThrow(batch, machine.Identity.Name);
+        return [.. slots.Select(slot =>
+            new KvmVcpuTscOffset(machine.Identity, slot.Id, unchecked((long)batch.Read(slot.Offset)), stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>
+    /// Writes offsets: step 7 of the algorithm. All are written and read back in one go, or none.
+    /// </summary>
+    /// <param name="machine">The VM.</param>
+    /// <param name="offsets">By vCPU.</param>
+    /// <param name="force">Lets the vCPUs' offsets differ, which turns KVM's master clock off.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    /// <returns>The offsets, read back.</returns>
+    public static IReadOnlyList<KvmVcpuTscOffset> SetOffsets(
+        Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
+    {
+        var ids = machine.SelectVcpus([.. offsets.Keys]);
+        var stop = machine.Executor.Stop(cancellationToken);
+        using (stop)
+        {
+            var before = TscSnapshot.Read(stop, machine);
+            if (!force)
+            {
+                RefuseUnequal(machine, before, offsets);
+                RefuseBackwards(machine, before, offsets);
+            }
+
+            var batch = new IoctlBatch();
+            TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
+            AddWrites(batch, ids.Select(id => (id, batch.Reserve(unchecked((ulong)offsets[id])))));
+            stop.RunOrThrow(batch, machine.Identity.Name);
+        }
+
+        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>Reads the frequencies of some vCPUs, null for all: step 3 of the algorithm.</summary>
+    public static IReadOnlyList<KvmTscFrequency> ReadFrequencies(Machine machine, IReadOnlyCollection<int>? vcpuIds, CancellationToken cancellationToken)
+    {
+        var batch = new IoctlBatch();
+        var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
+        var stop = machine.Executor.Stop(cancellationToken);
+        using (stop)
+            stop.RunOrThrow(batch, machine.Identity.Name);
+        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>
+    /// Sets frequencies, all or none. The guest's TSC moves when the ratio changes: set offsets after frequencies.
+    /// </summary>
+    /// <param name="machine">The VM.</param>
+    /// <param name="frequencies">In kHz, by vCPU.</param>
+    /// <param name="force">Takes a frequency that KVM can only chase in software.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    /// <returns>The frequencies, read back.</returns>
+    public static IReadOnlyList<KvmTscFrequency> SetFrequencies(
+        Machine machine, IReadOnlyDictionary<int, uint> frequencies, bool force, CancellationToken cancellationToken)
+    {
+        var ids = machine.SelectVcpus([.. frequencies.Keys]);
+        foreach (var kHz in frequencies.Values.Distinct())
+            RefuseUnsupported(machine, kHz, force);
+        var stop = machine.Executor.Stop(cancellationToken);
+        using (stop)
+        {
+            var before = TscSnapshot.Read(stop, machine);
+            var batch = new IoctlBatch();
+            AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
+            stop.RunOrThrow(batch, machine.Identity.Name);
+        }
+
+        return [.. ids.Select(id => Frequency(machine, id, frequencies[id], stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>Adds writes of offsets, each read back and compared.</summary>
+    internal static void AddWrites(IoctlBatch batch, IEnumerable<(int VcpuId, Slot<ulong> Offset)> offsets)
+    {
+        var written = offsets.ToArray();
+        foreach (var (id, offset) in written)
+            batch.SetOffset(id, offset);
+        foreach (var (id, offset) in written)
+            batch.ExpectEqual(id, batch.GetOffset(id), offset);
+    }
+
+    /// <summary>Adds writes of those frequencies that are not what they are already, with their undoing.</summary>
+    internal static void AddWrites(IoctlBatch batch, TscSnapshot before, IEnumerable<(int VcpuId, uint KHz)> frequencies)
+    {
+        foreach (var (id, kHz) in frequencies.Where(vcpu => vcpu.KHz != before.Vcpus[vcpu.VcpuId].KHz))
+        {
+            TscUndo.FrequencyOf(batch, batch.Steps.Count, id, before);
+            batch.SetTscKHz(id, kHz);
+        }
+    }
+
+    /// <summary>Refuses what KVM would refuse, and what it would only pretend to do.</summary>
+    internal static void RefuseUnsupported(Machine machine, uint kHz, bool force)
+    {
+        if (kHz == 0)
+        {
+            throw new KvmException(
+                KvmErrorId.FrequencyUnsupported, "A TSC of 0 kHz does not exist.", $"Give the frequency in kHz; this host's is {machine.HostTsc.KHz}.");
+        }
+
+        _ = machine.HostTsc.RatioFor(kHz);
+        if (machine.HostTsc.NeedsCatchUp(kHz) && !force)
+        {
+            throw new KvmException(
+                KvmErrorId.FrequencyUnsupported,
+                $"A guest TSC of {kHz} kHz is faster than this host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM would only push the TSC forward at every exit, for as long as the VM lives.",
+                "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
+        }
+    }
+
+    private static void RefuseBackwards(Machine machine, TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
+    {
+        foreach (var (id, offset) in offsets)
+            RefuseBackwards(machine, id, TscArithmetic.Distance(before.Vcpus[id].Offset, unchecked((ulong)offset)));
+    }
+
+    /// <summary>Refuses to take the TSC of a guest that has run back.</summary>
+    internal static void RefuseBackwards(Machine machine, int vcpuId, long stepTicks)
+    {
+        if (stepTicks >= 0 || !machine.GuestHasRun)
+            return;
+        throw new KvmException(
+            KvmErrorId.GuestTscBackwards,
+            $"The guest TSC of vCPU {vcpuId} of {machine.Identity.Name} would go back by {-(Int128)stepTicks} ticks.",
+            "A guest that runs sees time go backwards then. Use -Force if that is meant.")
+        {
+            VcpuId = vcpuId,
+        };
+    }
+
+    private static KvmTscFrequency Frequency(Machine machine, int vcpuId, uint kHz, double stoppedMicroseconds) => new(
+        machine.Identity, vcpuId, kHz, machine.HostTsc.KHz, machine.RatioOf(vcpuId, kHz), stoppedMicroseconds);
+
+    private static void RefuseUnequal(Machine machine, TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
+    {
+        var result = before.Vcpus
+            .Select(vcpu => offsets.TryGetValue(vcpu.Key, out var offset) ? offset : unchecked((long)vcpu.Value.Offset))
+            .Distinct()
+            .Count();
+        if (result > 1)
+        {
+            throw new KvmException(
+                KvmErrorId.UnequalOffsets,
+                $"The vCPUs of {machine.Identity.Name} would have {result} different TSC offsets. KVM turns its master clock off then: the guest's clock is slow or unstable, and cannot be migrated.",
+                "Write the same offset to all vCPUs (name none of them). Use -Force if they are meant to differ.");
+        }
+    }
+}

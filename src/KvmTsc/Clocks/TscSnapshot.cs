@@ -1,0 +1,53 @@
+using KvmTsc.Execution;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Clocks;
+
+/// <summary>The clock of a VM and the offset and frequency of every vCPU, read in one batch.</summary>
+internal sealed class TscSnapshot
+{
+    private TscSnapshot(KvmClockData clock, IReadOnlyDictionary<int, VcpuValues> vcpus)
+    {
+        Clock = clock;
+        Vcpus = vcpus;
+    }
+
+    /// <summary>Offset and frequency of a vCPU.</summary>
+    public readonly record struct VcpuValues(ulong Offset, uint KHz);
+
+    public KvmClockData Clock { get; }
+
+    /// <summary>By vCPU id, ascending.</summary>
+    public IReadOnlyDictionary<int, VcpuValues> Vcpus { get; }
+
+    public bool HasTriple => (Clock.Flags & ClockIoctls.Triple) == ClockIoctls.Triple;
+
+    public bool OffsetsAreEqual => Vcpus.Values.Select(vcpu => vcpu.Offset).Distinct().Count() <= 1;
+
+    public static TscSnapshot Read(IVMStop stop, Machine machine)
+    {
+        var batch = new IoctlBatch();
+        var pending = Add(batch, machine);
+        stop.RunOrThrow(batch, machine.Identity.Name);
+        return pending.Read(batch);
+    }
+
+    /// <summary>Adds the reads to a batch; after it ran they become the snapshot.</summary>
+    public static Pending Add(IoctlBatch batch, Machine machine)
+    {
+        var clock = batch.GetClock();
+        var vcpus = new List<(int, Slot<ulong>, Slot<int>)>(machine.VcpuIds.Count);
+        foreach (var id in machine.VcpuIds)
+            vcpus.Add((id, batch.GetOffset(id), batch.GetTscKHz(id)));
+        return new Pending(clock, vcpus);
+    }
+
+    /// <summary>A snapshot that a batch is yet to take.</summary>
+    public sealed record Pending(Slot<KvmClockData> Clock, IReadOnlyList<(int VcpuId, Slot<ulong> Offset, Slot<int> KHz)> Vcpus)
+    {
+        public TscSnapshot Read(IoctlBatch batch) => new(
+            batch.Read(Clock),
+            Vcpus.ToDictionary(vcpu => vcpu.VcpuId, vcpu => new VcpuValues(batch.Read(vcpu.Offset), (uint)batch.Read(vcpu.KHz))));
+    }
+}

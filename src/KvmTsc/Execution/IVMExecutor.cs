@@ -1,0 +1,14 @@
+namespace KvmTsc.Execution;
+
+/// <summary>
+/// Where the ioctls of one VM run: in this process, in the process that owns the VM, or on a simulated host.
+/// Everything above this seam is the same for all of them.
+/// </summary>
+public interface IVMExecutor
+{
+    /// <summary>
+    /// Stops the VM's vCPUs outside of <c>KVM_RUN</c> until the result is disposed of. Batches run one after another within one stop.
+    /// </summary>
+    /// <param name="cancellationToken">Gives up waiting for the stop; a stop that is had is not cancelled.</param>
+    IVMStop Stop(CancellationToken cancellationToken);
+}

@@ -1,0 +1,13 @@
+using System.Runtime.InteropServices;
+
+namespace KvmTsc.Interop;
+
+/// <summary><c>struct kvm_clock_data</c>.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 48)]
+internal struct KvmClockData
+{
+    [FieldOffset(0)] public ulong Clock;
+    [FieldOffset(8)] public uint Flags;
+    [FieldOffset(16)] public ulong Realtime;
+    [FieldOffset(24)] public ulong HostTsc;
+}

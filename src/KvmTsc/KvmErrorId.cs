@@ -1,0 +1,83 @@
+namespace KvmTsc;
+
+/// <summary>What went wrong, stable across versions: the cmdlets use these names as error ids.</summary>
+public enum KvmErrorId
+{
+    /// <summary>This is not Linux.</summary>
+    NotLinux,
+
+    /// <summary>This process is not x86-64.</summary>
+    NotX64,
+
+    /// <summary>There is no <c>/dev/kvm</c>.</summary>
+    NoKvmDevice,
+
+    /// <summary><c>/dev/kvm</c> may not be opened by this user.</summary>
+    KvmAccessDenied,
+
+    /// <summary><c>/dev/kvm</c> speaks another API version than 12.</summary>
+    KvmApiVersion,
+
+    /// <summary>The kernel lacks <c>KVM_VCPU_TSC_OFFSET</c> (Linux 5.16).</summary>
+    TscOffsetUnsupported,
+
+    /// <summary>The kernel's <c>KVM_GET_CLOCK</c> gives no host TSC and CLOCK_REALTIME (Linux 5.16).</summary>
+    ClockTripleUnsupported,
+
+    /// <summary>No VM by that name, process or id.</summary>
+    VMNotFound,
+
+    /// <summary>The VM was removed.</summary>
+    VMRemoved,
+
+    /// <summary>A VM of this process has that name already.</summary>
+    VMNameTaken,
+
+    /// <summary>The VM has no such vCPU.</summary>
+    VcpuNotFound,
+
+    /// <summary>The kernel does not create VMs with that many vCPUs.</summary>
+    VcpuCountOutOfRange,
+
+    /// <summary>The VM's clock has no host TSC and CLOCK_REALTIME: it never ran, or its master clock is off.</summary>
+    ClockWithoutTriple,
+
+    /// <summary>The vCPUs' TSC offsets differ, or would.</summary>
+    UnequalOffsets,
+
+    /// <summary>The CLOCK_REALTIME given lies in this host's future.</summary>
+    RealtimeInFuture,
+
+    /// <summary>The CLOCK_REALTIME given is no reading of a clock.</summary>
+    RealtimeInvalid,
+
+    /// <summary>kvmclock would go backwards.</summary>
+    ClockBackwards,
+
+    /// <summary>A guest's TSC would go backwards.</summary>
+    GuestTscBackwards,
+
+    /// <summary>The state's vCPUs are not the VM's.</summary>
+    VcpuMismatch,
+
+    /// <summary>That TSC frequency cannot be had on this host.</summary>
+    FrequencyUnsupported,
+
+    /// <summary>A value is outside of what its field can hold, or contradicts another.</summary>
+    InvalidValue,
+
+    /// <summary>The same VM as source and as destination.</summary>
+    SameVM,
+
+    /// <summary>A KVM ioctl failed.</summary>
+    IoctlFailed,
+
+    /// <summary>A value read back is not the one written.</summary>
+    ReadBackMismatch,
+
+    /// <summary>A write failed and what had been written before could not all be put back.</summary>
+    RollbackFailed,
+
+    /// <summary>Another call to the system failed.</summary>
+    SystemCallFailed,
+}

@@ -1,0 +1,20 @@
+namespace KvmTsc.Machines;
+
+/// <summary>This host, as a state captured here names it.</summary>
+internal static class LocalHost
+{
+    /// <summary>Its identity now; the synchronisation of its clock changes with time.</summary>
+    public static KvmHostIdentity Identify(uint tscKHz)
+    {
+        var clock = HostClock.Read();
+        return new KvmHostIdentity(
+            Environment.MachineName,
+            KernelFiles.ReadLine("/proc/sys/kernel/random/boot_id"),
+            KernelFiles.ReadLine("/proc/sys/kernel/osrelease"),
+            tscKHz,
+            clock.Synchronized,
+            clock.MaxErrorMicroseconds,
+            clock.SlewPpm,
+            clock.TaiOffsetSeconds);
+    }
+}

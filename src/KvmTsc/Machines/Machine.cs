@@ -1,0 +1,51 @@
+using KvmTsc.Clocks;
+using KvmTsc.Execution;
+
+namespace KvmTsc.Machines;
+
+/// <summary>A VM that can be worked on, whoever runs it.</summary>
+public abstract class Machine
+{
+    /// <summary>Which VM it is.</summary>
+    public abstract VMIdentity Identity { get; }
+
+    /// <summary>Its vCPUs, ascending.</summary>
+    public abstract IReadOnlyList<int> VcpuIds { get; }
+
+    /// <summary>Where its ioctls run.</summary>
+    public abstract IVMExecutor Executor { get; }
+
+    /// <summary>The host it runs on.</summary>
+    public abstract KvmHostIdentity Host { get; }
+
+    /// <summary>What the host's TSC is like.</summary>
+    public abstract HostTscTraits HostTsc { get; }
+
+    /// <summary>Whether its guest ever ran: time may go backwards only for a guest that has not seen any.</summary>
+    public abstract bool GuestHasRun { get; }
+
+    /// <summary>CLOCK_REALTIME of its host, in nanoseconds.</summary>
+    public abstract ulong RealtimeNow { get; }
+
+    /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
+    public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.Supports(kHz) ? HostTsc.RatioFor(kHz) : HostTsc.Unscaled;
+
+    /// <summary>The vCPUs asked for, all if none are named.</summary>
+    /// <exception cref="KvmException">One does not exist.</exception>
+    public IReadOnlyList<int> SelectVcpus(IReadOnlyCollection<int>? vcpuIds)
+    {
+        if (vcpuIds is null || vcpuIds.Count == 0)
+            return VcpuIds;
+        foreach (var id in vcpuIds.Where(id => !VcpuIds.Contains(id)))
+            throw NoSuchVcpu(id);
+        return [.. vcpuIds.Distinct().Order()];
+    }
+
+    private KvmException NoSuchVcpu(int vcpuId) => new(
+        KvmErrorId.VcpuNotFound,
+        $"{Identity.Name} has no vCPU {vcpuId}. It has {VcpuIds.Count}: {VcpuRange.Format(VcpuIds)}.",
+        "List its vCPUs with Get-KvmVcpu.")
+    {
+        VcpuId = vcpuId,
+    };
+}

@@ -1,0 +1,73 @@
+using KvmTsc.Clocks;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Migration;
+
+/// <summary>What residuals are measured by.</summary>
+public enum ResidualMeasure
+{
+    /// <summary>The host's TSC, which went on from the capture to the restore: exact.</summary>
+    HostTsc,
+
+    /// <summary>CLOCK_REALTIME of both hosts.</summary>
+    Realtime,
+}
+
+/// <summary>Where the source's clocks would stand at the instant at which the destination's were read.</summary>
+internal sealed class ClockLine
+{
+    private readonly KvmTscState _source;
+    private readonly KvmClockData _now;
+
+    /// <param name="source">The state.</param>
+    /// <param name="host">The destination's host.</param>
+    /// <param name="now">The destination's clock.</param>
+    /// <param name="settingTicks">How long it took to set the destination's clock, in ticks of its host.</param>
+    public ClockLine(KvmTscState source, KvmHostIdentity host, KvmClockData now, ulong settingTicks)
+    {
+        _source = source;
+        _now = now;
+        MeasuredBy = IsOneTsc(source, host, now.HostTsc) ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
+        Elapsed = MeasuredBy == ResidualMeasure.HostTsc
+            ? (long)PvclockScale.ToNanoseconds(host.TscKHz).Apply(now.HostTsc - source.HostTsc)
+            : TscArithmetic.Distance(source.RealtimeNanoseconds, now.Realtime);
+        ErrorBoundNanoseconds = BoundOf(source, host, MeasuredBy, Elapsed) + PvclockScale.ToNanoseconds(host.TscKHz).Apply(settingTicks);
+    }
+
+    public ResidualMeasure MeasuredBy { get; }
+
+    /// <summary>The time since the capture, in nanoseconds.</summary>
+    public long Elapsed { get; }
+
+    public double ErrorBoundNanoseconds { get; }
+
+    /// <summary>kvmclock of the source.</summary>
+    public ulong ExpectedClock => unchecked(_source.ClockNanoseconds + (ulong)Elapsed);
+
+    /// <summary>Whether the TSC that the state was captured with is the one of this host, still counting.</summary>
+    public static bool IsOneTsc(KvmTscState source, KvmHostIdentity host, ulong hostTscNow) =>
+        source.Host.IsSameBoot(host) && source.Host.TscKHz == host.TscKHz && hostTscNow >= source.HostTsc;
+
+    /// <summary>The guest TSC of one of the source's vCPUs.</summary>
+    public ulong ExpectedGuestTsc(KvmVcpuTscState vcpu) => MeasuredBy == ResidualMeasure.HostTsc
+        ? TscArithmetic.GuestTsc(_now.HostTsc, vcpu.Ratio, unchecked((ulong)vcpu.OffsetTicks))
+        : unchecked(SourceGuestTsc(_source, vcpu) + (ulong)TscArithmetic.TicksIn(Elapsed, vcpu.TscKHz));
+
+    /// <summary>The guest TSC of a vCPU at the capture.</summary>
+    public static ulong SourceGuestTsc(KvmTscState source, KvmVcpuTscState vcpu) =>
+        TscArithmetic.GuestTsc(source.HostTsc, vcpu.Ratio, unchecked((ulong)vcpu.OffsetTicks));
+
+    /// <summary>
+    /// What the inputs allow: a kHz of rounding and the slewing of CLOCK_REALTIME over the time that passed, and between hosts what
+    /// either clock may have been off by. The time that KVM_SET_CLOCK took comes on top.
+    /// </summary>
+    private static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
+    {
+        const double PvclockPpm = 0.001;
+        var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);
+        var ppm = (1e6 / slowest) + PvclockPpm + Math.Max(Math.Abs(source.Host.SlewPpm), Math.Abs(host.SlewPpm));
+        var clocks = measure == ResidualMeasure.HostTsc ? 0 : (source.Host.MaxErrorMicroseconds + host.MaxErrorMicroseconds) * 1e3;
+        return (Math.Abs((double)elapsed) * ppm / 1e6) + clocks;
+    }
+}

@@ -1,0 +1,136 @@
+using KvmTsc.Clocks;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Migration;
+
+/// <summary>
+/// The clocks of a VM at one instant, steps 1 to 3 of the algorithm: kvmclock with the host's TSC and CLOCK_REALTIME, and every vCPU's TSC
+/// offset, frequency and ratio. It holds no handle and survives jobs, files and remote sessions.
+/// </summary>
+public sealed class KvmTscState
+{
+    /// <summary>Creates a state from its values; it is checked when it is used.</summary>
+    public KvmTscState(
+        string? vmName, int processId, string? vmId, ulong clockNanoseconds, ulong realtimeNanoseconds, ulong hostTsc,
+        KvmVcpuTscState[] vcpus, KvmHostIdentity host, double stoppedMicroseconds)
+    {
+        VMName = vmName;
+        ProcessId = processId;
+        VMId = vmId;
+        ClockNanoseconds = clockNanoseconds;
+        RealtimeNanoseconds = realtimeNanoseconds;
+        HostTsc = hostTsc;
+        Vcpus = vcpus;
+        Host = host;
+        StoppedMicroseconds = stoppedMicroseconds;
+    }
+
+    /// <summary>The VM's name.</summary>
+    public string? VMName { get; }
+
+    /// <summary>The process that ran the VM.</summary>
+    public int ProcessId { get; }
+
+    /// <summary>The VM among those of its host.</summary>
+    public string? VMId { get; }
+
+    /// <summary>kvmclock in nanoseconds.</summary>
+    public ulong ClockNanoseconds { get; }
+
+    /// <summary>The host's CLOCK_REALTIME at that instant, in nanoseconds.</summary>
+    public ulong RealtimeNanoseconds { get; }
+
+    /// <summary>The host's TSC at that instant.</summary>
+    public ulong HostTsc { get; }
+
+    /// <summary>The vCPUs, by ascending id.</summary>
+    public IReadOnlyList<KvmVcpuTscState> Vcpus { get; }
+
+    /// <summary>The host the state was captured on.</summary>
+    public KvmHostIdentity Host { get; }
+
+    /// <summary>For how long the VMM was stopped for this, in microseconds.</summary>
+    public double StoppedMicroseconds { get; }
+
+    /// <summary>When the state was captured, by its host's clock.</summary>
+    public DateTime Captured => DateTime.UnixEpoch.AddTicks((long)Math.Min(RealtimeNanoseconds / 100, (ulong)TimeSpan.FromDays(365 * 2000).Ticks));
+
+    /// <summary>Captures the clocks of a VM, all at one instant.</summary>
+    /// <param name="machine">The VM.</param>
+    /// <param name="force">Takes vCPUs whose offsets differ.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    /// <exception cref="KvmException">There is no state that could be restored.</exception>
+    public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken)
+    {
+        var host = machine.Host;
+        var stop = machine.Executor.Stop(cancellationToken);
+        TscSnapshot snapshot;
+        using (stop)
+            snapshot = TscSnapshot.Read(stop, machine);
+        RequireTriple(machine, snapshot);
+        if (!force)
+            RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));
+        return new KvmTscState(
+            machine.Identity.Name,
+            machine.Identity.ProcessId,
+            machine.Identity.Id,
+            snapshot.Clock.Clock,
+            snapshot.Clock.Realtime,
+            snapshot.Clock.HostTsc,
+            [.. snapshot.Vcpus.Select(vcpu => StateOf(machine, vcpu.Key, vcpu.Value))],
+            host,
+            stop.StoppedMicroseconds);
+    }
+
+    /// <summary>Refuses a state that no kernel can have given.</summary>
+    internal void Validate()
+    {
+        if (Host is null)
+            throw Invalid("it does not say which host it was captured on");
+        if (Vcpus is null || Vcpus.Count == 0)
+            throw Invalid("it has no vCPUs");
+        if (Vcpus.Select(vcpu => vcpu.VcpuId).Distinct().Count() != Vcpus.Count)
+            throw Invalid("a vCPU stands in it twice");
+        if (RealtimeNanoseconds == 0 || HostTsc == 0)
+            throw Invalid("it has no host TSC or no CLOCK_REALTIME");
+        if (Vcpus.FirstOrDefault(vcpu => vcpu.TscKHz == 0 || vcpu.ScalingFractionBits is < 0 or > 63) is { } vcpu)
+            throw Invalid($"vCPU {vcpu.VcpuId} has a TSC of {vcpu.TscKHz} kHz and a ratio of {vcpu.ScalingFractionBits} fraction bits");
+    }
+
+    internal static void RequireEqualOffsets(string? vmName, IEnumerable<long> offsets)
+    {
+        var distinct = offsets.Distinct().ToArray();
+        if (distinct.Length > 1)
+        {
+            throw new KvmException(
+                KvmErrorId.UnequalOffsets,
+                $"The vCPUs of {vmName} have {distinct.Length} different TSC offsets, {distinct.Max() - (Int128)distinct.Min()} ticks apart.",
+                "Write one offset to all of its vCPUs (Set-KvmVcpuTscOffset). Use -Force to take each as it is: the destination's master clock will be off then.");
+        }
+    }
+
+    private static KvmVcpuTscState StateOf(Machine machine, int vcpuId, TscSnapshot.VcpuValues values)
+    {
+        var ratio = machine.RatioOf(vcpuId, values.KHz);
+        return new KvmVcpuTscState(vcpuId, unchecked((long)values.Offset), values.KHz, ratio.Multiplier, ratio.FractionBits);
+    }
+
+    private static void RequireTriple(Machine machine, TscSnapshot snapshot)
+    {
+        if (snapshot.HasTriple)
+            return;
+        var name = machine.Identity.Name;
+        throw snapshot.OffsetsAreEqual
+            ? new KvmException(
+                KvmErrorId.ClockWithoutTriple,
+                $"kvmclock of {name} gives no host TSC and CLOCK_REALTIME (flags {(KvmClockFlags)snapshot.Clock.Flags}): {name} never ran, or its host's clocksource is not tsc.",
+                "Let the VM run first, or set its clock (Set-KvmClock). See the host's clocksource with Get-KvmHost.")
+            : new KvmException(
+                KvmErrorId.UnequalOffsets,
+                $"The vCPUs of {name} have different TSC offsets, so KVM's master clock is off and kvmclock gives no host TSC and CLOCK_REALTIME: there is nothing to migrate.",
+                "Write one offset to all of its vCPUs (Set-KvmVcpuTscOffset), then try again.");
+    }
+
+    private static KvmException Invalid(string why) => new(
+        KvmErrorId.InvalidValue, $"This is no state that can be restored: {why}.", "Capture it anew with Save-KvmTscState.");
+}

@@ -1,0 +1,189 @@
+using KvmTsc.Clocks;
+using KvmTsc.Execution;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Migration;
+
+/// <summary>
+/// Gives a VM the clocks of a state, steps 4 to 7 of the algorithm: frequencies first, since they move the guest's TSC, then kvmclock,
+/// then all offsets. All of it is read back; if anything fails, what was written is put back.
+/// </summary>
+public sealed class TscRestore
+{
+    private readonly Machine _machine;
+    private readonly KvmTscState _state;
+    private readonly TscMethod _method;
+    private readonly bool _force;
+    private readonly KvmHostIdentity _host;
+
+    /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
+    /// <param name="machine">The VM.</param>
+    /// <param name="state">The state.</param>
+    /// <param name="method">How offsets are found.</param>
+    /// <param name="force">Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</param>
+    /// <exception cref="KvmException">The state does not fit this VM or this host.</exception>
+    public TscRestore(Machine machine, KvmTscState state, TscMethod method, bool force)
+    {
+        _machine = machine;
+        _state = state;
+        _method = method;
+        _force = force;
+        state.Validate();
+        RequireSameVcpus();
+        if (!force)
+            KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
+        foreach (var kHz in state.Vcpus.Select(vcpu => vcpu.TscKHz).Distinct())
+            GuestTsc.RefuseUnsupported(machine, kHz, force);
+        GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
+        _host = machine.Host;
+    }
+
+    /// <summary>What a restore would do now: old and new value of kvmclock and of every vCPU's offset. Changes nothing.</summary>
+    /// <exception cref="KvmException">The restore would be refused.</exception>
+    public TscRestorePreview Preview(CancellationToken cancellationToken)
+    {
+        using var stop = _machine.Executor.Stop(cancellationToken);
+        var before = TscSnapshot.Read(stop, _machine);
+        RefuseBackwards(before);
+        var now = _machine.RealtimeNow;
+        var clock = unchecked(_state.ClockNanoseconds + (now - _state.RealtimeNanoseconds));
+        var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
+            vcpu.VcpuId,
+            unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
+            ExactOffset(vcpu, before.Clock.HostTsc) ?? (before.HasTriple ? PredictedOffset(vcpu, before) : null),
+            before.Vcpus[vcpu.VcpuId].KHz,
+            vcpu.TscKHz));
+        return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
+    }
+
+    /// <summary>Restores.</summary>
+    /// <exception cref="KvmException">It was refused, or it failed; the VM is as it was unless the message says otherwise.</exception>
+    public KvmTscMigrationResult Run(CancellationToken cancellationToken)
+    {
+        var stop = _machine.Executor.Stop(cancellationToken);
+        TscSnapshot before, after;
+        KvmClockData clock;
+        ulong setting;
+        using (stop)
+        {
+            before = TscSnapshot.Read(stop, _machine);
+            RefuseBackwards(before);
+            var batch = new IoctlBatch();
+            var (stepFour, stepFive) = AddWrites(batch, before);
+            var readBack = TscSnapshot.Add(batch, _machine);
+            stop.RunOrThrow(batch, _machine.Identity.Name);
+            after = readBack.Read(batch);
+            setting = batch.Read(stepFive).HostTsc - batch.Read(stepFour).HostTsc;
+            clock = after.HasTriple ? after.Clock : batch.Read(stepFive);
+        }
+
+        var identity = _machine.Identity;
+        var line = new ClockLine(_state, _host, clock, setting);
+        return new KvmTscMigrationResult(
+            _state,
+            new KvmClock(identity, before.Clock, stop.StoppedMicroseconds),
+            new KvmClock(identity, clock, stop.StoppedMicroseconds),
+            _method,
+            line,
+            [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
+    }
+
+    /// <summary>Adds all writes; returns the clock read just before it is set, and step 5's.</summary>
+    private (Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive) AddWrites(IoctlBatch batch, TscSnapshot before)
+    {
+        GuestTsc.AddWrites(batch, before, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
+
+        // A destination whose own offsets differ has no master clock, and step 5 no triple, until all are equal.
+        var firstOffset = batch.Steps.Count;
+        if (!before.OffsetsAreEqual)
+            GuestTsc.AddWrites(batch, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)_state.Vcpus[0].OffsetTicks)))));
+
+        var setClock = batch.Steps.Count;
+        var source = GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds);
+        if (!before.HasTriple)
+            batch.SetClock(source);
+
+        // The two readings around the setting say how long it took, which is how far kvmclock can be off by it.
+        var stepFour = batch.GetClock();
+        batch.ExpectTriple(stepFour);
+        batch.SetClock(source);
+        var clock = batch.GetClock();
+        batch.ExpectTriple(clock);
+        var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
+        firstOffset = before.OffsetsAreEqual ? batch.Steps.Count : firstOffset;
+        GuestTsc.AddWrites(batch, offsets);
+
+        TscUndo.OffsetsOf(batch, firstOffset + 1, before);
+        TscUndo.ClockOf(batch, setClock + 1, before);
+        return (stepFour, clock);
+    }
+
+    private Slot<ulong> OffsetSlot(IoctlBatch batch, KvmVcpuTscState vcpu, TscSnapshot before, Slot<KvmClockData> clock) =>
+        ExactOffset(vcpu, before.Clock.HostTsc) is { } exact
+            ? batch.Reserve(unchecked((ulong)exact))
+            : batch.ResolveOffset(
+                clock, ClockLine.SourceGuestTsc(_state, vcpu), _state.ClockNanoseconds, vcpu.TscKHz, _machine.HostTsc.RatioFor(vcpu.TscKHz));
+
+    /// <summary>The offset that needs no clock: on one TSC, scaled alike, it is the source's.</summary>
+    private long? ExactOffset(KvmVcpuTscState vcpu, ulong hostTsc) =>
+        _method == TscMethod.Best
+        && ClockLine.IsOneTsc(_state, _host, hostTsc == 0 ? ulong.MaxValue : hostTsc)
+        && _machine.HostTsc.RatioFor(vcpu.TscKHz) == vcpu.Ratio
+            ? vcpu.OffsetTicks
+            : null;
+
+    private long PredictedOffset(KvmVcpuTscState vcpu, TscSnapshot before) => unchecked((long)TscArithmetic.ResolveOffset(
+        ClockLine.SourceGuestTsc(_state, vcpu),
+        _state.RealtimeNanoseconds,
+        before.Clock.HostTsc,
+        before.Clock.Realtime,
+        vcpu.TscKHz,
+        _machine.HostTsc.RatioFor(vcpu.TscKHz)));
+
+    private KvmVcpuTscResult ResultOf(KvmVcpuTscState vcpu, TscSnapshot before, TscSnapshot after, KvmClockData clock, ClockLine line)
+    {
+        var values = after.Vcpus[vcpu.VcpuId];
+        var guestTsc = TscArithmetic.GuestTsc(clock.HostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
+        var residual = TscArithmetic.Distance(line.ExpectedGuestTsc(vcpu), guestTsc);
+        return new KvmVcpuTscResult(
+            _machine.Identity.Name,
+            vcpu.VcpuId,
+            unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
+            unchecked((long)values.Offset),
+            before.Vcpus[vcpu.VcpuId].KHz,
+            values.KHz,
+            guestTsc,
+            residual,
+            residual * 1e6 / vcpu.TscKHz);
+    }
+
+    private void RefuseBackwards(TscSnapshot before)
+    {
+        if (_force || !_machine.GuestHasRun)
+            return;
+        GuestClock.RefuseBackwards(_machine, before, GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
+        if (!before.HasTriple)
+            return;
+        foreach (var vcpu in _state.Vcpus)
+        {
+            var values = before.Vcpus[vcpu.VcpuId];
+            var now = TscArithmetic.GuestTsc(before.Clock.HostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
+            var target = TscArithmetic.GuestTsc(
+                before.Clock.HostTsc,
+                _machine.HostTsc.RatioFor(vcpu.TscKHz),
+                unchecked((ulong)(ExactOffset(vcpu, before.Clock.HostTsc) ?? PredictedOffset(vcpu, before))));
+            GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
+        }
+    }
+
+    private void RequireSameVcpus()
+    {
+        if (_state.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(_machine.VcpuIds))
+            return;
+        throw new KvmException(
+            KvmErrorId.VcpuMismatch,
+            $"The state has vCPUs {VcpuRange.Format([.. _state.Vcpus.Select(vcpu => vcpu.VcpuId).Order()])}, {_machine.Identity.Name} has {VcpuRange.Format(_machine.VcpuIds)}.",
+            "Restore it to a VM with the same vCPUs as the source.");
+    }
+}
