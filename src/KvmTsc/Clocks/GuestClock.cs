@@ -37,8 +37,7 @@ public static class GuestClock
         KvmClockData after;
         using (stop)
         {
-            if (!force && machine.GuestHasRun)
-                RefuseBackwards(machine, TscSnapshot.Read(stop, machine), value);
+            _ = ReadBefore(machine, stop, value, force);
             var batch = new IoctlBatch();
             batch.SetClock(value);
             var readBack = batch.GetClock();
@@ -47,6 +46,30 @@ public static class GuestClock
         }
 
         return new KvmClock(machine.Identity, after, stop.StoppedMicroseconds);
+    }
+
+    /// <summary>What <see cref="Set"/> would change, refused where it would be: kvmclock as it is now.</summary>
+    /// <exception cref="KvmException"><see cref="Set"/> would fail.</exception>
+    public static KvmClock Preview(
+        Machine machine, ulong clockNanoseconds, ulong? realtimeNanoseconds, bool force, CancellationToken cancellationToken)
+    {
+        RefuseFuture(machine, realtimeNanoseconds);
+        var stop = machine.Executor.Stop(cancellationToken);
+        KvmClockData before;
+        using (stop)
+            before = ReadBefore(machine, stop, ClockData(clockNanoseconds, realtimeNanoseconds), force);
+        return new KvmClock(machine.Identity, before, stop.StoppedMicroseconds);
+    }
+
+    private static KvmClockData ReadBefore(Machine machine, IVMStop stop, KvmClockData value, bool force)
+    {
+        var batch = new IoctlBatch();
+        var slot = batch.GetClock();
+        stop.RunOrThrow(batch, machine.Identity.Name);
+        var before = batch.Read(slot);
+        if (!force && machine.GuestHasRun)
+            RefuseBackwards(machine, before, value);
+        return before;
     }
 
     internal static KvmClockData ClockData(ulong clockNanoseconds, ulong? realtimeNanoseconds) => new()
@@ -77,15 +100,15 @@ public static class GuestClock
         }
     }
 
-    internal static void RefuseBackwards(Machine machine, TscSnapshot before, KvmClockData value)
+    internal static void RefuseBackwards(Machine machine, KvmClockData before, KvmClockData value)
     {
         var target = unchecked(value.Clock + Elapsed(value, machine.RealtimeNow));
-        var step = TscArithmetic.Distance(before.Clock.Clock, target);
+        var step = TscArithmetic.Distance(before.Clock, target);
         if (step < 0)
         {
             throw new KvmException(
                 KvmErrorId.ClockBackwards,
-                $"kvmclock of {machine.Identity.Name} stands at {before.Clock.Clock / 1e9:0.######} s and would go back by {-(Int128)step / 1_000} us.",
+                $"kvmclock of {machine.Identity.Name} stands at {before.Clock / 1e9:0.######} s and would go back by {-(Int128)step / 1_000} us.",
                 "A guest that runs sees time go backwards then. Use -Force if that is meant.");
         }
     }

@@ -34,13 +34,7 @@ public static class GuestTsc
         var stop = machine.Executor.Stop(cancellationToken);
         using (stop)
         {
-            var before = TscSnapshot.Read(stop, machine);
-            if (!force)
-            {
-                RefuseUnequal(machine, before, offsets);
-                RefuseBackwards(machine, before, offsets);
-            }
-
+            var before = ReadBefore(machine, stop, offsets, force);
             var batch = new IoctlBatch();
             TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
             AddWrites(batch, ids.Select(id => (id, batch.Reserve(unchecked((ulong)offsets[id])))));
@@ -48,6 +42,20 @@ public static class GuestTsc
         }
 
         return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>What <see cref="SetOffsets"/> would change, refused where it would be: the offsets as they are now.</summary>
+    /// <exception cref="KvmException"><see cref="SetOffsets"/> would fail.</exception>
+    public static IReadOnlyList<KvmVcpuTscOffset> PreviewOffsets(
+        Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
+    {
+        var ids = machine.SelectVcpus([.. offsets.Keys]);
+        var stop = machine.Executor.Stop(cancellationToken);
+        TscSnapshot before;
+        using (stop)
+            before = ReadBefore(machine, stop, offsets, force);
+        return [.. ids.Select(id =>
+            new KvmVcpuTscOffset(machine.Identity, id, unchecked((long)before.Vcpus[id].Offset), stop.StoppedMicroseconds))];
     }
 
     /// <summary>Reads the frequencies of some vCPUs, null for all: step 3 of the algorithm.</summary>
@@ -73,8 +81,7 @@ public static class GuestTsc
         Machine machine, IReadOnlyDictionary<int, uint> frequencies, bool force, CancellationToken cancellationToken)
     {
         var ids = machine.SelectVcpus([.. frequencies.Keys]);
-        foreach (var kHz in frequencies.Values.Distinct())
-            RefuseUnsupported(machine, kHz, force);
+        RefuseUnsupported(machine, frequencies.Values, force);
         var stop = machine.Executor.Stop(cancellationToken);
         using (stop)
         {
@@ -85,6 +92,15 @@ public static class GuestTsc
         }
 
         return [.. ids.Select(id => Frequency(machine, id, frequencies[id], stop.StoppedMicroseconds))];
+    }
+
+    /// <summary>What <see cref="SetFrequencies"/> would change, refused where it would be: the frequencies as they are now.</summary>
+    /// <exception cref="KvmException"><see cref="SetFrequencies"/> would fail.</exception>
+    public static IReadOnlyList<KvmTscFrequency> PreviewFrequencies(
+        Machine machine, IReadOnlyDictionary<int, uint> frequencies, bool force, CancellationToken cancellationToken)
+    {
+        RefuseUnsupported(machine, frequencies.Values, force);
+        return ReadFrequencies(machine, [.. frequencies.Keys], cancellationToken);
     }
 
     /// <summary>Adds writes of offsets, each read back and compared.</summary>
@@ -108,7 +124,13 @@ public static class GuestTsc
     }
 
     /// <summary>Refuses what KVM would refuse, and what it would only pretend to do.</summary>
-    internal static void RefuseUnsupported(Machine machine, uint kHz, bool force)
+    internal static void RefuseUnsupported(Machine machine, IEnumerable<uint> frequencies, bool force)
+    {
+        foreach (var kHz in frequencies.Distinct())
+            RefuseUnsupported(machine, kHz, force);
+    }
+
+    private static void RefuseUnsupported(Machine machine, uint kHz, bool force)
     {
         if (kHz == 0)
         {
@@ -124,6 +146,18 @@ public static class GuestTsc
                 $"A guest TSC of {kHz} kHz is faster than this host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM would only push the TSC forward at every exit, for as long as the VM lives.",
                 "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
         }
+    }
+
+    private static TscSnapshot ReadBefore(Machine machine, IVMStop stop, IReadOnlyDictionary<int, long> offsets, bool force)
+    {
+        var before = TscSnapshot.Read(stop, machine);
+        if (!force)
+        {
+            RefuseUnequal(machine, before, offsets);
+            RefuseBackwards(machine, before, offsets);
+        }
+
+        return before;
     }
 
     private static void RefuseBackwards(Machine machine, TscSnapshot before, IReadOnlyDictionary<int, long> offsets)

@@ -30,6 +30,9 @@ public sealed class LocalMachine : Machine, IDisposable
     public override VMIdentity Identity { get; }
 
     /// <inheritdoc/>
+    public override string Vmm => "KvmTsc";
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> VcpuIds { get; }
 
     /// <inheritdoc/>
@@ -108,6 +111,10 @@ public sealed class LocalMachine : Machine, IDisposable
             return new TscRatio(ratio, (int)fractionBits);
         return base.RatioOf(vcpuId, kHz);
     }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<KvmVcpu> DescribeVcpus() =>
+        [.. VcpuIds.Select(id => new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId: null, KvmVcpuState.Stopped))];
 
     /// <summary>Runs a vCPU's guest code, which reads its TSC, between two readings of the host's.</summary>
     /// <exception cref="KvmException">There is no such vCPU, the VM was removed, or the guest code did not halt.</exception>

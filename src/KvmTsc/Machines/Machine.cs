@@ -9,6 +9,9 @@ public abstract class Machine
     /// <summary>Which VM it is.</summary>
     public abstract VMIdentity Identity { get; }
 
+    /// <summary>The program that runs it.</summary>
+    public abstract string Vmm { get; }
+
     /// <summary>Its vCPUs, ascending.</summary>
     public abstract IReadOnlyList<int> VcpuIds { get; }
 
@@ -29,6 +32,9 @@ public abstract class Machine
 
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.Supports(kHz) ? HostTsc.RatioFor(kHz) : HostTsc.Unscaled;
+
+    /// <summary>Its vCPUs with their threads.</summary>
+    public abstract IReadOnlyList<KvmVcpu> DescribeVcpus();
 
     /// <summary>The vCPUs asked for, all if none are named.</summary>
     /// <exception cref="KvmException">One does not exist.</exception>

@@ -33,8 +33,7 @@ public sealed class TscRestore
         RequireSameVcpus();
         if (!force)
             KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
-        foreach (var kHz in state.Vcpus.Select(vcpu => vcpu.TscKHz).Distinct())
-            GuestTsc.RefuseUnsupported(machine, kHz, force);
+        GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force);
         GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
         _host = machine.Host;
     }
@@ -162,7 +161,7 @@ public sealed class TscRestore
     {
         if (_force || !_machine.GuestHasRun)
             return;
-        GuestClock.RefuseBackwards(_machine, before, GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
+        GuestClock.RefuseBackwards(_machine, before.Clock, GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
         if (!before.HasTriple)
             return;
         foreach (var vcpu in _state.Vcpus)

@@ -1,0 +1,14 @@
+using System.Management.Automation;
+using KvmTsc.Clocks;
+using KvmTsc.Machines;
+
+namespace KvmTsc.PowerShell.Commands;
+
+/// <summary>Reads kvmclock with its host TSC and CLOCK_REALTIME.</summary>
+[Cmdlet(VerbsCommon.Get, "KvmClock", DefaultParameterSetName = ByName)]
+[OutputType(typeof(KvmClock))]
+public sealed class GetKvmClockCommand : VMCommand
+{
+    /// <inheritdoc/>
+    protected override void Process(Machine machine) => WriteObject(GuestClock.Read(machine, Cancellation));
+}

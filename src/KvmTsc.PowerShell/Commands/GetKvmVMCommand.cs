@@ -1,0 +1,46 @@
+using System.Management.Automation;
+using KvmTsc.Machines;
+using KvmTsc.PowerShell.Completion;
+
+namespace KvmTsc.PowerShell.Commands;
+
+/// <summary>Lists VMs.</summary>
+[Cmdlet(VerbsCommon.Get, "KvmVM", DefaultParameterSetName = "Name")]
+[OutputType(typeof(KvmVM))]
+public sealed class GetKvmVMCommand : KvmCommand
+{
+    /// <summary>Names of VMs, with wildcards; all if none are given.</summary>
+    [Parameter(Position = 0, ParameterSetName = "Name")]
+    [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
+    [ArgumentCompleter(typeof(VMNameCompleter))]
+    [Alias("VMName")]
+    public string[] Name { get; set; } = ["*"];
+
+    /// <summary>Processes that run VMs.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = "ProcessId")]
+    [ArgumentCompleter(typeof(ProcessIdCompleter))]
+    public int[] ProcessId { get; set; } = [];
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        if (ParameterSetName == "ProcessId")
+            Write(ProcessId, id => Targets.Of(id));
+        else
+            Write(Name, Targets.Named);
+    }
+
+    private void Write<T>(IEnumerable<T> selectors, Func<T, IEnumerable<Machine>> select)
+    {
+        var written = new HashSet<string>();
+        foreach (var selector in selectors)
+        {
+            For(selector, () =>
+            {
+                foreach (var machine in select(selector).Where(machine => written.Add(machine.Identity.Id)))
+                    WriteObject(new KvmVM(machine));
+            });
+        }
+    }
+}

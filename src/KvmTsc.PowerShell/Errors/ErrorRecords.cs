@@ -1,0 +1,36 @@
+using System.Management.Automation;
+
+namespace KvmTsc.PowerShell.Errors;
+
+/// <summary>Turns the engine's errors into PowerShell's.</summary>
+internal static class ErrorRecords
+{
+    /// <summary>The error record of an engine's error.</summary>
+    public static ErrorRecord From(KvmException exception, object? target) =>
+        new(exception, exception.ErrorId.ToString(), CategoryOf(exception.ErrorId), TargetOf(exception, target))
+        {
+            ErrorDetails = new ErrorDetails(exception.Message) { RecommendedAction = exception.RecommendedAction },
+        };
+
+    /// <summary>Whether no further target can fare better.</summary>
+    public static bool EndsEverything(KvmErrorId errorId) => errorId is
+        KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.NoKvmDevice or KvmErrorId.KvmAccessDenied or KvmErrorId.KvmApiVersion;
+
+    private static object? TargetOf(KvmException exception, object? target) => exception.VcpuId is { } id ? $"{target} vCPU {id}" : target;
+
+    private static ErrorCategory CategoryOf(KvmErrorId errorId) => errorId switch
+    {
+        KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.KvmApiVersion or KvmErrorId.TscOffsetUnsupported
+            or KvmErrorId.ClockTripleUnsupported => ErrorCategory.NotImplemented,
+        KvmErrorId.NoKvmDevice => ErrorCategory.ResourceUnavailable,
+        KvmErrorId.KvmAccessDenied => ErrorCategory.PermissionDenied,
+        KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound => ErrorCategory.ObjectNotFound,
+        KvmErrorId.VMNameTaken => ErrorCategory.ResourceExists,
+        KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM => ErrorCategory.InvalidArgument,
+        KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch => ErrorCategory.InvalidData,
+        KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
+            or KvmErrorId.GuestTscBackwards => ErrorCategory.InvalidOperation,
+        KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed => ErrorCategory.WriteError,
+        _ => ErrorCategory.NotSpecified,
+    };
+}
