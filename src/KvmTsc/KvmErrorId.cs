@@ -78,6 +78,24 @@ public enum KvmErrorId
     /// <summary>A write failed and what had been written before could not all be put back.</summary>
     RollbackFailed,
 
+    /// <summary>The process that ran the VM is gone.</summary>
+    ProcessGone,
+
+    /// <summary>This user may not work inside the process that runs the VM.</summary>
+    AttachDenied,
+
+    /// <summary>Another tracer, such as a debugger, is in the process that runs the VM.</summary>
+    AlreadyTraced,
+
+    /// <summary>The process that runs the VM filters system calls by seccomp, and the filter may not be suspended.</summary>
+    SeccompFilter,
+
+    /// <summary>The process that runs the VM is such that nothing can be run inside it.</summary>
+    AttachUnsupported,
+
+    /// <summary>Working inside the process that runs the VM failed.</summary>
+    AttachFailed,
+
     /// <summary>Another call to the system failed.</summary>
     SystemCallFailed,
 }

@@ -26,7 +26,7 @@ public sealed class GetKvmVMCommand : KvmCommand
     protected override void ProcessRecord()
     {
         if (ParameterSetName == "ProcessId")
-            Write(ProcessId, id => Targets.Of(id));
+            Write(ProcessId, Targets.Of);
         else
             Write(Name, Targets.Named);
     }

@@ -8,6 +8,9 @@ public abstract class KvmCommand : PSCmdlet, IDisposable
 {
     private readonly CancellationTokenSource _stopping = new();
 
+    /// <summary>Finds the VMs that the parameters name.</summary>
+    private protected Targets Targets { get; } = new();
+
     /// <summary>Cancelled by Ctrl+C.</summary>
     protected CancellationToken Cancellation => _stopping.Token;
 

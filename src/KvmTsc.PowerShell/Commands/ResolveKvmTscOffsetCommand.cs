@@ -42,7 +42,7 @@ public sealed class ResolveKvmTscOffsetCommand : KvmCommand
     public KvmTscFrequency[]? DestinationFrequency { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => For($"vCPU {VcpuId}", () => WriteObject(TscStepSix.Resolve(
+    protected override void ProcessRecord() => For(Destination.VMName, () => WriteObject(TscStepSix.Resolve(
         VcpuId, OffsetTicks, Source, Destination, Of(Frequency), DestinationFrequency is null ? null : Of(DestinationFrequency))));
 
     private KvmTscFrequency Of(KvmTscFrequency[] frequencies)

@@ -1,35 +1,45 @@
 using System.Management.Automation;
 using KvmTsc.Machines;
+using KvmTsc.Machines.Discovery;
 using KvmTsc.PowerShell.Binding;
 
 namespace KvmTsc.PowerShell.Commands;
 
-/// <summary>Finds the VMs that parameters name.</summary>
-internal static class Targets
+/// <summary>
+/// Finds the VMs that the parameters of one command name. The processes of the host are looked through once at most, and only where a
+/// VM is named without its process. The VMs of this process may come and go meanwhile.
+/// </summary>
+internal sealed class Targets
 {
+    private readonly Dictionary<int, IReadOnlyList<Machine>> _ofProcess = [];
+    private IReadOnlyList<Machine>? _ofOthers;
+
+    private IReadOnlyList<Machine> All => [.. LocalMachines.All, .. _ofOthers ??= VMDiscovery.All()];
+
     /// <summary>VMs by name; a name without wildcards has to be there.</summary>
-    public static IEnumerable<Machine> Named(string name)
+    public IEnumerable<Machine> Named(string name)
     {
         var pattern = WildcardPattern.Get(name, WildcardOptions.IgnoreCase);
-        var found = VMCatalog.All.Where(machine => pattern.IsMatch(machine.Identity.Name)).ToArray();
+        var found = All.Where(machine => pattern.IsMatch(machine.Identity.Name) || IsNamed(machine, name)).ToArray();
         return found.Length > 0 || WildcardPattern.ContainsWildcardCharacters(name) ? found : throw NotFound($"There is no VM named {name}.");
     }
 
     /// <summary>The VMs of a process.</summary>
-    public static IEnumerable<Machine> Of(int processId)
+    public IEnumerable<Machine> Of(int processId)
     {
-        var found = VMCatalog.All.Where(machine => machine.Identity.ProcessId == processId).ToArray();
-        return found.Length > 0 ? found : throw NotFound($"Process {processId} runs no VM.");
+        var found = InProcess(processId);
+        return found.Count > 0 ? found : throw NotFound($"Process {processId} runs no VM.");
     }
 
     /// <summary>The one VM that is referred to.</summary>
-    public static Machine Single(VMReference reference)
+    public Machine Single(VMReference reference)
     {
-        var found = VMCatalog.All.Where(machine => Fits(machine.Identity, reference)).ToArray();
+        var processId = reference.ProcessId ?? (reference.VMId is { } id ? VMCatalog.ProcessOf(id) : null);
+        var found = (processId is { } process ? InProcess(process) : All).Where(machine => Fits(machine, reference)).ToArray();
         return found switch
         {
             [var machine] => machine,
-            [] => throw NotFound($"There is no VM {reference}" + (reference.ProcessId is { } id ? $" in process {id}." : ".")),
+            [] => throw NotFound($"There is no VM {reference}" + (reference.ProcessId is { } owner ? $" in process {owner}." : ".")),
             _ => throw new KvmException(
                 KvmErrorId.VMNotFound,
                 $"{reference} names {found.Length} VMs: {string.Join(", ", found.Select(machine => machine.Identity))}.",
@@ -37,10 +47,21 @@ internal static class Targets
         };
     }
 
-    private static bool Fits(VMIdentity identity, VMReference reference) =>
-        (reference.VMId is null || reference.VMId == identity.Id)
-        && (reference.ProcessId is null || reference.ProcessId == identity.ProcessId)
-        && (reference.VMName is null || string.Equals(reference.VMName, identity.Name, StringComparison.OrdinalIgnoreCase));
+    private IReadOnlyList<Machine> InProcess(int processId)
+    {
+        if (processId == Environment.ProcessId)
+            return LocalMachines.All;
+        if (!_ofProcess.TryGetValue(processId, out var machines))
+            _ofProcess.Add(processId, machines = VMDiscovery.Of(processId));
+        return machines;
+    }
+
+    private static bool Fits(Machine machine, VMReference reference) =>
+        (reference.VMId is null || reference.VMId == machine.Identity.Id)
+        && (reference.ProcessId is null || reference.ProcessId == machine.Identity.ProcessId)
+        && (reference.VMName is null || IsNamed(machine, reference.VMName));
+
+    private static bool IsNamed(Machine machine, string name) => string.Equals(name, machine.Identity.Name, StringComparison.OrdinalIgnoreCase);
 
     private static KvmException NotFound(string message) => new(KvmErrorId.VMNotFound, message, "List the VMs there are with Get-KvmVM.");
 }

@@ -46,7 +46,7 @@ public abstract class VMCommand : KvmCommand
         switch (ParameterSetName)
         {
             case ByProcessId:
-                ForEach(ProcessId, id => Targets.Of(id));
+                ForEach(ProcessId, Targets.Of);
                 break;
             case ByVM:
                 ForEach(VM, reference => [Targets.Single(reference)]);

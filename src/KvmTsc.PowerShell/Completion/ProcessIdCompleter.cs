@@ -2,7 +2,6 @@ using System.Collections;
 using System.Globalization;
 using System.Management.Automation;
 using System.Management.Automation.Language;
-using KvmTsc.Machines;
 
 namespace KvmTsc.PowerShell.Completion;
 
@@ -12,7 +11,7 @@ public sealed class ProcessIdCompleter : IArgumentCompleter
     /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters) =>
-        VMCatalog.All
+        KnownVMs.All
             .GroupBy(machine => machine.Identity.ProcessId)
             .Select(process => (Id: process.Key.ToString(CultureInfo.InvariantCulture), Names: string.Join(", ", process.Select(machine => machine.Identity.Name))))
             .Where(process => Word.Matches(wordToComplete, process.Id))

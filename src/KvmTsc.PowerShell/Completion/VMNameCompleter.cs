@@ -1,7 +1,6 @@
 using System.Collections;
 using System.Management.Automation;
 using System.Management.Automation.Language;
-using KvmTsc.Machines;
 
 namespace KvmTsc.PowerShell.Completion;
 
@@ -11,7 +10,7 @@ public sealed class VMNameCompleter : IArgumentCompleter
     /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters) =>
-        VMCatalog.All
+        KnownVMs.All
             .Where(machine => Word.Matches(wordToComplete, machine.Identity.Name))
             .OrderBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase)
             .Select(machine => new CompletionResult(

@@ -2,7 +2,6 @@ using System.Collections;
 using System.Globalization;
 using System.Management.Automation;
 using System.Management.Automation.Language;
-using KvmTsc.Machines;
 
 namespace KvmTsc.PowerShell.Completion;
 
@@ -21,7 +20,7 @@ public sealed class VcpuIdCompleter : IArgumentCompleter
             .SelectMany(value => LanguagePrimitives.GetEnumerable(value)?.Cast<object?>() ?? [value])
             .Select(value => PSObject.AsPSObject(value).Properties["VMName"]?.Value?.ToString() ?? value?.ToString())
             .ToArray();
-        return VMCatalog.All
+        return KnownVMs.All
             .Where(machine => names.Length == 0 || names.Any(name => Word.Matches(name, machine.Identity.Name)))
             .SelectMany(machine => machine.VcpuIds)
             .Distinct()

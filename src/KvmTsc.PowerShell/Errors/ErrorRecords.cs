@@ -16,7 +16,7 @@ internal static class ErrorRecords
     public static bool EndsEverything(KvmErrorId errorId) => errorId is
         KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.NoKvmDevice or KvmErrorId.KvmAccessDenied or KvmErrorId.KvmApiVersion;
 
-    private static object? TargetOf(KvmException exception, object? target) => exception.VcpuId is { } id ? $"{target} vCPU {id}" : target;
+    private static object? TargetOf(KvmException exception, object? target) => exception.VcpuId is { } id ? $"{target} vCPU {id}".TrimStart() : target;
 
     private static ErrorCategory CategoryOf(KvmErrorId errorId) => errorId switch
     {

@@ -37,8 +37,9 @@ public static class GuestClock
         KvmClockData after;
         using (stop)
         {
-            _ = ReadBefore(machine, stop, value, force);
+            var before = ReadBefore(machine, stop, value, force);
             var batch = new IoctlBatch();
+            TscUndo.ClockOf(batch, batch.Steps.Count + 1, before);
             batch.SetClock(value);
             var readBack = batch.GetClock();
             stop.RunOrThrow(batch, machine.Identity.Name);

@@ -30,14 +30,14 @@ public static class GuestTsc
     public static IReadOnlyList<KvmVcpuTscOffset> SetOffsets(
         Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
     {
-        var ids = machine.SelectVcpus([.. offsets.Keys]);
+        var ids = VcpusOf(machine, offsets);
         var stop = machine.Executor.Stop(cancellationToken);
         using (stop)
         {
             var before = ReadBefore(machine, stop, offsets, force);
             var batch = new IoctlBatch();
             TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
-            AddWrites(batch, ids.Select(id => (id, batch.Reserve(unchecked((ulong)offsets[id])))));
+            AddWrites(batch, WritesOf(before, offsets).Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
             stop.RunOrThrow(batch, machine.Identity.Name);
         }
 
@@ -49,7 +49,7 @@ public static class GuestTsc
     public static IReadOnlyList<KvmVcpuTscOffset> PreviewOffsets(
         Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
     {
-        var ids = machine.SelectVcpus([.. offsets.Keys]);
+        var ids = VcpusOf(machine, offsets);
         var stop = machine.Executor.Stop(cancellationToken);
         TscSnapshot before;
         using (stop)
@@ -80,18 +80,20 @@ public static class GuestTsc
     public static IReadOnlyList<KvmTscFrequency> SetFrequencies(
         Machine machine, IReadOnlyDictionary<int, uint> frequencies, bool force, CancellationToken cancellationToken)
     {
-        var ids = machine.SelectVcpus([.. frequencies.Keys]);
+        var ids = VcpusOf(machine, frequencies);
         RefuseUnsupported(machine, frequencies.Values, force);
         var stop = machine.Executor.Stop(cancellationToken);
+        var batch = new IoctlBatch();
+        (int Id, Slot<int> KHz)[] slots;
         using (stop)
         {
             var before = TscSnapshot.Read(stop, machine);
-            var batch = new IoctlBatch();
             AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
+            slots = [.. ids.Select(id => (id, batch.GetTscKHz(id)))];
             stop.RunOrThrow(batch, machine.Identity.Name);
         }
 
-        return [.. ids.Select(id => Frequency(machine, id, frequencies[id], stop.StoppedMicroseconds))];
+        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stop.StoppedMicroseconds))];
     }
 
     /// <summary>What <see cref="SetFrequencies"/> would change, refused where it would be: the frequencies as they are now.</summary>
@@ -100,7 +102,23 @@ public static class GuestTsc
         Machine machine, IReadOnlyDictionary<int, uint> frequencies, bool force, CancellationToken cancellationToken)
     {
         RefuseUnsupported(machine, frequencies.Values, force);
-        return ReadFrequencies(machine, [.. frequencies.Keys], cancellationToken);
+        return ReadFrequencies(machine, VcpusOf(machine, frequencies), cancellationToken);
+    }
+
+    private static IReadOnlyList<int> VcpusOf<T>(Machine machine, IReadOnlyDictionary<int, T> values) => values.Count > 0
+        ? machine.SelectVcpus([.. values.Keys])
+        : throw new KvmException(KvmErrorId.InvalidValue, $"No vCPU of {machine.Identity.Name} was given a value.", "Name the vCPUs, and what each is to have.");
+
+    /// <summary>
+    /// What has to be written for some vCPUs to have these offsets. Where all are equal then, that is all of them: KVM turns its master
+    /// clock on only when every vCPU was written.
+    /// </summary>
+    private static (int VcpuId, long Offset)[] WritesOf(TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
+    {
+        var after = before.Vcpus
+            .Select(vcpu => (VcpuId: vcpu.Key, Offset: offsets.TryGetValue(vcpu.Key, out var offset) ? offset : unchecked((long)vcpu.Value.Offset)))
+            .ToArray();
+        return after.All(vcpu => vcpu.Offset == after[0].Offset) ? after : [.. after.Where(vcpu => offsets.ContainsKey(vcpu.VcpuId))];
     }
 
     /// <summary>Adds writes of offsets, each read back and compared.</summary>

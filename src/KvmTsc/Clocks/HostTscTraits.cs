@@ -27,7 +27,9 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
 
     /// <summary>Whether KVM takes this frequency, be it by chasing it in software (<see cref="NeedsCatchUp"/>).</summary>
     public bool Supports(uint guestKHz) =>
-        Tolerates(guestKHz) || (HasScaling ? Multiplier(guestKHz) is var multiplier && multiplier != 0 && multiplier < MaximumMultiplier : guestKHz > KHz);
+        HasScaling
+            ? guestKHz < MaximumKHz && (Tolerates(guestKHz) || (Multiplier(guestKHz) is var multiplier && multiplier != 0 && multiplier < MaximumMultiplier))
+            : guestKHz <= int.MaxValue && (Tolerates(guestKHz) || guestKHz > KHz);
 
     /// <summary>
     /// The ratio that KVM gives a vCPU of this frequency, <c>set_tsc_khz</c> in arch/x86/kvm/x86.c: none within the tolerance,
@@ -37,7 +39,7 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
     public TscRatio RatioFor(uint guestKHz)
     {
         if (!Supports(guestKHz))
-            throw HasScaling ? OutOfRange(guestKHz) : TooSlow(guestKHz);
+            throw HasScaling || guestKHz > KHz ? OutOfRange(guestKHz) : TooSlow(guestKHz);
         return !HasScaling || Tolerates(guestKHz) ? Unscaled : new TscRatio((ulong)Multiplier(guestKHz), FractionBits);
     }
 
@@ -48,6 +50,9 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
     public bool NeedsCatchUp(uint guestKHz) => !HasScaling && !Tolerates(guestKHz) && guestKHz > KHz;
 
     private ulong MaximumMultiplier => FractionBits == AmdFractionBits ? 0x000000FF_FFFFFFFF : ulong.MaxValue;
+
+    /// <summary>The first frequency that is too much, <c>kvm_caps.max_guest_tsc_khz</c>: KVM_GET_TSC_KHZ gives it as an int.</summary>
+    private UInt128 MaximumKHz => UInt128.Min(int.MaxValue, ((UInt128)MaximumMultiplier * KHz) >> FractionBits);
 
     private UInt128 Multiplier(uint guestKHz) => ((UInt128)guestKHz << FractionBits) / KHz;
 

@@ -56,5 +56,5 @@ public sealed class KvmTscFrequency
     /// <summary>For how long the VMM was stopped for this, in microseconds.</summary>
     public double StoppedMicroseconds { get; }
 
-    private double ActualKHz => ScalingRatio == 0 ? HostTscKHz : HostTscKHz * (ScalingRatio / Math.Pow(2, ScalingFractionBits));
+    private double ActualKHz => new TscRatio(ScalingRatio, ScalingFractionBits).ScaleFrequency(HostTscKHz);
 }

@@ -10,7 +10,11 @@ public readonly record struct PvclockScale(uint Multiplier, int Shift)
     private const ulong NanosecondsPerSecond = 1_000_000_000;
 
     /// <summary>From ticks of a TSC to nanoseconds, as a guest computes its kvmclock.</summary>
-    public static PvclockScale ToNanoseconds(uint kHz) => Between(NanosecondsPerSecond, kHz * 1000UL);
+    public static PvclockScale ToNanoseconds(uint kHz)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(kHz);
+        return Between(NanosecondsPerSecond, kHz * 1000UL);
+    }
 
     /// <summary>Scales a difference, rounding down at each step.</summary>
     public ulong Apply(ulong delta)

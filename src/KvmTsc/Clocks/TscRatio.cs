@@ -13,6 +13,9 @@ public readonly record struct TscRatio(ulong Multiplier, int FractionBits)
     /// <summary>Whether this ratio changes anything.</summary>
     public bool Scales => Multiplier != 0 && Multiplier != 1UL << FractionBits;
 
+    /// <summary>The frequency that a guest's TSC runs at on a host of this one.</summary>
+    public double ScaleFrequency(double hostKHz) => Multiplier == 0 ? hostKHz : hostKHz * (Multiplier / Math.Pow(2, FractionBits));
+
     /// <summary>Scales a host TSC as the hardware does, modulo 2^64.</summary>
     public ulong Apply(ulong hostTsc) => Multiplier == 0 ? hostTsc : (ulong)(((UInt128)hostTsc * Multiplier) >> FractionBits);
 }

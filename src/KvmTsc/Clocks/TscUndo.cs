@@ -9,12 +9,12 @@ internal static class TscUndo
     /// <summary>
     /// Puts the kvmclock back that would be now: what it was, and the time since. Without a triple it stands where it was.
     /// </summary>
-    public static void ClockOf(IoctlBatch batch, int from, TscSnapshot before) =>
+    public static void ClockOf(IoctlBatch batch, int from, KvmClockData before) =>
         batch.AddUndo(from, ClockIoctls.SetClockStep(batch, new KvmClockData
         {
-            Clock = before.Clock.Clock,
-            Realtime = before.Clock.Realtime,
-            Flags = before.Clock.Flags & (uint)KvmClockFlags.Realtime,
+            Clock = before.Clock,
+            Realtime = before.Realtime,
+            Flags = before.Flags & (uint)KvmClockFlags.Realtime,
         }));
 
     /// <summary>

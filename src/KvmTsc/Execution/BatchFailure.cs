@@ -48,7 +48,8 @@ internal static class BatchFailure
         _ when outcome.UndoFailures.Count > 0 => KvmErrorId.RollbackFailed,
         (BatchStepKind.ExpectBits, _) => KvmErrorId.ClockWithoutTriple,
         (BatchStepKind.ExpectEqual, _) => KvmErrorId.ReadBackMismatch,
-        (_, Errno.ENXIO) when IsAttribute(step.Request) => KvmErrorId.TscOffsetUnsupported,
+        // Before Linux 5.16 x86 vCPUs had no attributes at all, and KVM answers what it does not know with EINVAL.
+        (_, Errno.ENXIO or Errno.EINVAL or Errno.ENOTTY) when IsAttribute(step.Request) => KvmErrorId.TscOffsetUnsupported,
         (_, Errno.EINVAL) when step.Request == KvmRequest.SetTscKHz => KvmErrorId.FrequencyUnsupported,
         _ => KvmErrorId.IoctlFailed,
     };

@@ -5,6 +5,7 @@ internal static class Errno
 {
     public const int EPERM = 1;
     public const int ENOENT = 2;
+    public const int ESRCH = 3;
     public const int EINTR = 4;
     public const int EIO = 5;
     public const int ENXIO = 6;
@@ -16,4 +17,10 @@ internal static class Errno
     public const int EINVAL = 22;
     public const int ENOTTY = 25;
     public const int EMFILE = 24;
+
+    // What a stopped thread's system call returned, never seen by programs: include/linux/errno.h.
+    public const int ERESTARTSYS = 512;
+    public const int ERESTARTNOINTR = 513;
+    public const int ERESTARTNOHAND = 514;
+    public const int ERESTART_RESTARTBLOCK = 516;
 }

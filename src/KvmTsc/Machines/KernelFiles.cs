@@ -6,11 +6,27 @@ namespace KvmTsc.Machines;
 internal static class KernelFiles
 {
     /// <summary>The first line of a file, null if it cannot be read.</summary>
-    public static string? ReadLine(string path)
+    public static string? ReadLine(string path) => ReadText(path)?.Split('\n', 2)[0].Trim('\0', ' ', '\n');
+
+    /// <summary>A file as a whole, null if it cannot be read.</summary>
+    public static string? ReadText(string path)
     {
         try
         {
-            return File.ReadAllText(path).Split('\n', 2)[0].Trim('\0', ' ', '\n');
+            return File.ReadAllText(path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>What a symbolic link says, null if it cannot be read.</summary>
+    public static string? ReadLinkTarget(string path)
+    {
+        try
+        {
+            return new FileInfo(path).LinkTarget;
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {

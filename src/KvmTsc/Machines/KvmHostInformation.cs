@@ -1,5 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Interop;
+using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Machines;
 
@@ -103,7 +104,7 @@ public sealed class KvmHostInformation
     public int TaiOffsetSeconds { get; }
 
     /// <summary>Yama's ptrace_scope: 0 own processes, 1 descendants only, 2 administrators, 3 nobody; null without Yama.</summary>
-    public int? PtraceScope { get; } = (int?)KernelFiles.ReadNumber("/proc/sys/kernel/yama/ptrace_scope");
+    public int? PtraceScope { get; } = Yama.PtraceScope;
 
     /// <summary>Whether KVM's debugfs can be read: an independent witness of every VM's offsets.</summary>
     public bool CanReadDebugfs { get; } = IsReadable("/sys/kernel/debug/kvm");

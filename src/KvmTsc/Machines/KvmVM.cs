@@ -1,21 +1,29 @@
+using KvmTsc.Machines.Discovery;
+
 namespace KvmTsc.Machines;
 
 /// <summary>A VM on this host, as it was when it was looked at.</summary>
 public sealed class KvmVM
 {
     /// <summary>Creates a value.</summary>
-    public KvmVM(string? vmName, int processId, string? vmId, string? vmm, int vcpuCount)
+    public KvmVM(string? vmName, int processId, string? vmId, string? vmm, int vcpuCount, bool canAttach, string? reason)
     {
         VMName = vmName;
         ProcessId = processId;
         VMId = vmId;
         Vmm = vmm;
         VcpuCount = vcpuCount;
+        CanAttach = canAttach;
+        Reason = reason;
     }
 
     /// <summary>Describes a machine.</summary>
-    public KvmVM(Machine machine) : this(
-        machine.Identity.Name, machine.Identity.ProcessId, machine.Identity.Id, machine.Vmm, machine.VcpuIds.Count)
+    public KvmVM(Machine machine) : this(machine, machine.FindAttachObstacle())
+    {
+    }
+
+    private KvmVM(Machine machine, AttachObstacle? obstacle) : this(
+        machine.Identity.Name, machine.Identity.ProcessId, machine.Identity.Id, machine.Vmm, machine.VcpuIds.Count, obstacle is null, obstacle?.ToString())
     {
     }
 
@@ -33,4 +41,10 @@ public sealed class KvmVM
 
     /// <summary>How many vCPUs it has.</summary>
     public int VcpuCount { get; }
+
+    /// <summary>Whether its clocks can be worked on, as far as can be told without trying.</summary>
+    public bool CanAttach { get; }
+
+    /// <summary>Why they cannot, and what to do about it.</summary>
+    public string? Reason { get; }
 }

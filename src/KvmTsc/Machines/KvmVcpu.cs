@@ -6,11 +6,14 @@ public enum KvmVcpuState
     /// <summary>Its thread is not in <c>KVM_RUN</c>, or it has none.</summary>
     Stopped,
 
-    /// <summary>In the guest.</summary>
+    /// <summary>In the guest, or on the way into or out of it: its thread runs.</summary>
     Running,
 
     /// <summary>In <c>KVM_RUN</c>, waiting for an interrupt.</summary>
     Halted,
+
+    /// <summary>What its thread does cannot be told: see <see cref="KvmVM.Reason"/>.</summary>
+    Unknown,
 }
 
 /// <summary>A vCPU of a VM, as it was when it was looked at.</summary>

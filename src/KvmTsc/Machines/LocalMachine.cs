@@ -1,17 +1,17 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
+using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Machines;
 
 /// <summary>A VM of this process. Its guest reads its TSC when asked, and does nothing else.</summary>
-public sealed class LocalMachine : Machine, IDisposable
+public sealed class LocalMachine : HostMachine, IDisposable
 {
     private readonly SemaphoreSlim _exclusive = new(1, 1);
     private readonly SafeDescriptor _vm;
     private readonly List<LocalVcpu> _vcpus = [];
     private readonly GuestProgram _guest = new();
-    private readonly string _debugfs;
     private readonly LocalExecutor _executor;
     private bool _guestHasRun;
     private bool _disposed;
@@ -21,7 +21,7 @@ public sealed class LocalMachine : Machine, IDisposable
         VcpuIds = [.. Enumerable.Range(0, vcpuCount)];
         _vm = vm;
         HostTsc = hostTsc;
-        _debugfs = $"/sys/kernel/debug/kvm/{LibC.Gettid()}-{vm.Number}";
+        Debugfs = new VMDebugfs($"/sys/kernel/debug/kvm/{LibC.Gettid()}-{vm.Number}");
         Identity = new VMIdentity(name, Environment.ProcessId, $"{Environment.ProcessId}:{vm.Number}");
         _executor = new LocalExecutor(this);
     }
@@ -39,16 +39,13 @@ public sealed class LocalMachine : Machine, IDisposable
     public override IVMExecutor Executor => _executor;
 
     /// <inheritdoc/>
-    public override KvmHostIdentity Host => LocalHost.Identify(HostTsc.KHz);
-
-    /// <inheritdoc/>
     public override HostTscTraits HostTsc { get; }
 
     /// <inheritdoc/>
     public override bool GuestHasRun => _guestHasRun;
 
     /// <inheritdoc/>
-    public override ulong RealtimeNow => HostClock.RealtimeNow;
+    internal override VMDebugfs Debugfs { get; }
 
     /// <summary>
     /// Creates a VM. Its kvmclock starts at 0 with the master clock on, so that it can be read as that of a VM that has run.
@@ -100,16 +97,6 @@ public sealed class LocalMachine : Machine, IDisposable
             machine.Dispose();
             throw;
         }
-    }
-
-    /// <inheritdoc/>
-    public override TscRatio RatioOf(int vcpuId, uint kHz)
-    {
-        if (HostTsc.HasScaling
-            && KernelFiles.ReadNumber($"{_debugfs}/vcpu{vcpuId}/tsc-scaling-ratio") is { } ratio
-            && KernelFiles.ReadNumber($"{_debugfs}/vcpu{vcpuId}/tsc-scaling-ratio-frac-bits") is { } fractionBits)
-            return new TscRatio(ratio, (int)fractionBits);
-        return base.RatioOf(vcpuId, kHz);
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
+using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Machines;
 
@@ -32,6 +33,9 @@ public abstract class Machine
 
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.Supports(kHz) ? HostTsc.RatioFor(kHz) : HostTsc.Unscaled;
+
+    /// <summary>What keeps KvmTsc from working on it, as far as can be told without trying; null if nothing is known to.</summary>
+    public virtual AttachObstacle? FindAttachObstacle() => null;
 
     /// <summary>Its vCPUs with their threads.</summary>
     public abstract IReadOnlyList<KvmVcpu> DescribeVcpus();

@@ -59,14 +59,16 @@ internal sealed class ClockLine
         TscArithmetic.GuestTsc(source.HostTsc, vcpu.Ratio, unchecked((ulong)vcpu.OffsetTicks));
 
     /// <summary>
-    /// What the inputs allow: a kHz of rounding and the slewing of CLOCK_REALTIME over the time that passed, and between hosts what
-    /// either clock may have been off by. The time that KVM_SET_CLOCK took comes on top.
+    /// What the inputs allow: over the time that passed a kHz of rounding, the slewing of CLOCK_REALTIME, and what a guest within KVM's
+    /// tolerance ran beside its frequency on the source; between hosts what either clock may have been off by. The time that KVM_SET_CLOCK
+    /// took comes on top.
     /// </summary>
     private static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
     {
         const double PvclockPpm = 0.001;
         var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);
-        var ppm = (1e6 / slowest) + PvclockPpm + Math.Max(Math.Abs(source.Host.SlewPpm), Math.Abs(host.SlewPpm));
+        var unscaled = source.Vcpus.Max(vcpu => Math.Abs((vcpu.Ratio.ScaleFrequency(source.Host.TscKHz) / vcpu.TscKHz) - 1)) * 1e6;
+        var ppm = (1e6 / slowest) + PvclockPpm + unscaled + Math.Max(Math.Abs(source.Host.SlewPpm), Math.Abs(host.SlewPpm));
         var clocks = measure == ResidualMeasure.HostTsc ? 0 : (source.Host.MaxErrorMicroseconds + host.MaxErrorMicroseconds) * 1e3;
         return (Math.Abs((double)elapsed) * ppm / 1e6) + clocks;
     }

@@ -93,11 +93,7 @@ public sealed class TscRestore
     {
         GuestTsc.AddWrites(batch, before, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
 
-        // A destination whose own offsets differ has no master clock, and step 5 no triple, until all are equal.
-        var firstOffset = batch.Steps.Count;
-        if (!before.OffsetsAreEqual)
-            GuestTsc.AddWrites(batch, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)_state.Vcpus[0].OffsetTicks)))));
-
+        var firstOffset = AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
         var source = GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds);
         if (!before.HasTriple)
@@ -106,16 +102,34 @@ public sealed class TscRestore
         // The two readings around the setting say how long it took, which is how far kvmclock can be off by it.
         var stepFour = batch.GetClock();
         batch.ExpectTriple(stepFour);
+        if (before.HasTriple)
+            setClock = batch.Steps.Count;
         batch.SetClock(source);
         var clock = batch.GetClock();
         batch.ExpectTriple(clock);
         var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
-        firstOffset = before.OffsetsAreEqual ? batch.Steps.Count : firstOffset;
+        firstOffset ??= batch.Steps.Count;
         GuestTsc.AddWrites(batch, offsets);
 
-        TscUndo.OffsetsOf(batch, firstOffset + 1, before);
-        TscUndo.ClockOf(batch, setClock + 1, before);
+        TscUndo.OffsetsOf(batch, firstOffset.Value + 1, before);
+        TscUndo.ClockOf(batch, setClock + 1, before.Clock);
         return (stepFour, clock);
+    }
+
+    /// <summary>
+    /// Gives all vCPUs one offset, whatever it is. Step 5 needs the master clock, which KVM turns on when every vCPU was given the same offset,
+    /// one after another; that offsets are equal does not tell whether they were, nor do the clock's flags before it is set.
+    /// </summary>
+    /// <returns>The index of the first step, null if the vCPUs' frequencies differ: no offset brings those in step.</returns>
+    private int? AddCommonOffset(IoctlBatch batch)
+    {
+        if (_state.Vcpus.Select(vcpu => vcpu.TscKHz).Distinct().Count() > 1)
+            return null;
+        var first = batch.Steps.Count;
+        var offset = batch.Reserve(unchecked((ulong)_state.Vcpus[0].OffsetTicks));
+        foreach (var vcpu in _state.Vcpus)
+            batch.SetOffset(vcpu.VcpuId, offset);
+        return first;
     }
 
     private Slot<ulong> OffsetSlot(IoctlBatch batch, KvmVcpuTscState vcpu, TscSnapshot before, Slot<KvmClockData> clock) =>

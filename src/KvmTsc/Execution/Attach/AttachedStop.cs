@@ -1,0 +1,304 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>
+/// A VM of another process, its vCPU threads stopped outside of <c>KVM_RUN</c>. One of them, the carrier, runs the payload; the others
+/// are diverted to a hold, so that they wait for the batch's end even if we die and the kernel lets all of them go. Everything has to be
+/// called on the thread that began it: ptrace belongs to a thread.
+/// </summary>
+internal sealed class AttachedStop : IVMStop
+{
+    private const int SysMmap = 9;
+    private const int SysMunmap = 11;
+    private const int SysTgkill = 234;
+    private const int MapFixedNoReplace = 0x100000;
+
+    private readonly AttachedExecutor _executor;
+    private readonly AttachPreparation _preparation;
+    private readonly List<Tracee> _threads = [];
+    private readonly Stopwatch _clock = new();
+    private Tracee? _carrier;
+    private SignalFrames? _frames;
+    private UserRegs _home;
+    private ulong _homeMask;
+    private bool _placed;
+    private bool _ran;
+    private bool _disposed;
+    private double _stopped;
+    private double _placing;
+    private double _running;
+
+    private AttachedStop(AttachedExecutor executor, AttachPreparation preparation)
+    {
+        _executor = executor;
+        _preparation = preparation;
+    }
+
+    /// <inheritdoc/>
+    public double StoppedMicroseconds { get; private set; }
+
+    private ulong Data => _preparation.Address + Payload.DataOffset;
+
+    private IEnumerable<Tracee> Held => _threads.Where(thread => thread != _carrier);
+
+    /// <summary>Stops the VM; null if none of its threads can carry a batch at this instant, and it goes on as it did.</summary>
+    public static AttachedStop? TryStop(AttachedExecutor executor, AttachPreparation preparation)
+    {
+        var stop = new AttachedStop(executor, preparation);
+        try
+        {
+            LibC.IgnoreChildStops();
+            stop.Seize();
+            stop._clock.Start();
+            stop.Interrupt();
+            if (stop.ChooseCarrier())
+                return stop;
+        }
+        catch
+        {
+            stop.Dispose();
+            throw;
+        }
+
+        stop.Dispose();
+        return null;
+    }
+
+    /// <inheritdoc/>
+    public BatchOutcome Run(IoctlBatch batch)
+    {
+        var began = Elapsed;
+        if (!_placed)
+            Place();
+        var placed = Elapsed;
+        _placing += placed - began;
+        var outcome = RunPayload(batch);
+        _running += Elapsed - placed;
+        return outcome;
+    }
+
+    /// <summary>Brings every thread back to where it was, and lets it go.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        var began = Elapsed;
+        foreach (var thread in Held)
+            Release(thread);
+        if (_carrier is { } carrier)
+            ReleaseCarrier(carrier);
+        _clock.Stop();
+        StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
+        _executor.LastPhases = new AttachPhases(_stopped, _placing, _running, Elapsed - began);
+        _preparation.Dispose();
+    }
+
+    private double Elapsed => _clock.Elapsed.TotalMicroseconds;
+
+    private void Seize()
+    {
+        if (_preparation.VcpuThreads is { } vcpuThreads)
+        {
+            foreach (var id in vcpuThreads)
+                Seize(id);
+        }
+        else
+        {
+            SeizeNew();
+        }
+
+        _preparation.RequireSameProcess();
+        if (_threads.Count == 0)
+            throw AttachErrors.Failed($"{_preparation.Target.VMName} has no thread that could be stopped.");
+        if (_threads.Count > Payload.MaximumHolds)
+            throw AttachErrors.Failed($"{_preparation.Target.VMName} has {_threads.Count} threads, more than can be held.");
+    }
+
+    /// <summary>Seizes the threads that are not yet; returns whether there were any.</summary>
+    private bool SeizeNew()
+    {
+        var before = _threads.Count;
+        foreach (var id in _preparation.ThreadIds().Where(id => !_threads.Exists(thread => thread.ThreadId == id)))
+            Seize(id);
+        return _threads.Count > before;
+    }
+
+    private void Seize(int threadId)
+    {
+        var target = _preparation.Target;
+        if (TargetStatus.Read($"/proc/{target.ProcessId}/task/{threadId}") is not { } status)
+            return;
+        if (Tracee.Seize(threadId, status.InnermostId, 0, out var errno) is { } thread)
+            _threads.Add(thread);
+        else if (errno != Errno.ESRCH)
+            throw AttachErrors.Denied(target, status, errno);
+    }
+
+    private void Interrupt()
+    {
+        var interrupted = 0;
+        do
+        {
+            for (var i = interrupted; i < _threads.Count; i++)
+                _threads[i].Interrupt();
+            for (var i = interrupted; i < _threads.Count; i++)
+                _threads[i].AwaitStop();
+            interrupted = _threads.Count;
+        }
+        while (_preparation.VcpuThreads is null && SeizeNew());
+
+        _threads.RemoveAll(thread => thread.IsGone);
+        if (_threads.Exists(thread => thread.IsInGroupStop))
+            throw AttachErrors.Unsupported($"{_preparation.Target.VMName} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {_preparation.Target.ProcessId}.");
+        foreach (var thread in _threads)
+        {
+            thread.ReadRegs();
+            thread.RestartInterrupted();
+        }
+
+        _stopped = Elapsed;
+    }
+
+    /// <summary>
+    /// The carrier is best a thread that was in the guest: it returns from <c>KVM_RUN</c> with EINTR, which every VMM knows. A thread
+    /// whose system call the kernel restarts by a restart block cannot return from a signal frame, since that ends the restarting.
+    /// </summary>
+    private bool ChooseCarrier()
+    {
+        var xstate = new byte[16384];
+        foreach (var thread in _threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank))
+        {
+            if (thread.Regs.Cs != UserRegs.Code64)
+                throw AttachErrors.Unsupported($"{_preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
+            _home = thread.Home;
+            _homeMask = thread.ReadSignalMask();
+            var length = thread.ReadXstate(xstate);
+            _frames = new SignalFrames(_preparation.Instructions, _home, _homeMask, FlightMask, xstate.AsSpan(0, length), Flight(thread));
+            if (!_preparation.Maps.IsWritable(_frames.Address, _home.Rsp))
+                continue;
+            _carrier = thread;
+            return !_threads.Exists(held => held.IsInRestartableSequence(_preparation.Memory));
+        }
+
+        return false;
+    }
+
+    private ulong FlightMask => ~(1UL << (_preparation.Signal - 1));
+
+    private SignalFrames.Call MapCode => new(
+        SysMmap, _preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC,
+        LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue);
+
+    private SignalFrames.Call Unmap => new(SysMunmap, _preparation.Address, (ulong)_preparation.Length);
+
+    private SignalFrames.Call[] Flight(Tracee thread) =>
+    [
+        new(SysMmap, Data, (ulong)_preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue),
+        new(SysTgkill, (ulong)_preparation.ProcessInnermostId, (ulong)thread.InnermostId, (ulong)_preparation.Signal),
+        Unmap,
+    ];
+
+    /// <summary>
+    /// Has the carrier map the payload's memory. From here on it comes home by itself: its frames unmap that memory and return to where
+    /// it was.
+    /// </summary>
+    private void Place()
+    {
+        var carrier = _carrier!;
+        if (_preparation.SuspendsSeccomp)
+            carrier.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
+        Write(_frames!.Address, _frames.Bytes, "the stack");
+        carrier.WriteRegs(_frames.StartWith(MapCode));
+        carrier.IsDiverted = true;
+        carrier.WriteSignalMask(FlightMask);
+        carrier.Resume(0);
+        AwaitCarrier();
+        Write(_preparation.Address, Payload.Code(_threads.Count - 1, HoldsOffset), "the payload's memory");
+        _placed = true;
+    }
+
+    private static int HoldsOffset => Payload.DataOffset + Payload.ControlSize + Payload.StackSize;
+
+    private BatchOutcome RunPayload(IoctlBatch batch)
+    {
+        var image = new PayloadImage(_preparation, batch, Held.ToArray(), _carrier!.InnermostId, _home, _homeMask);
+        Write(Data, image.Bytes, "the payload's data");
+        if (!_ran)
+        {
+            var index = 0;
+            foreach (var thread in Held)
+                thread.Divert(_preparation.Address + (ulong)Payload.HoldOffset(index++));
+        }
+
+        _carrier.WriteRegs(Entry());
+        _ran = true;
+
+        // Only now, with the carrier on its way, may anybody wait for it.
+        Write(Data + (ulong)(HoldsOffset - Payload.DataOffset), image.Holds, "the holds");
+        Write(Data + Payload.Armed, PayloadImage.ArmedWord, "the payload's data");
+        _carrier.Resume(0);
+        AwaitCarrier();
+        return image.ReadBack(Data, batch);
+    }
+
+    private UserRegs Entry()
+    {
+        var regs = _home;
+        (regs.OrigRax, regs.Rip, regs.Eflags) = (ulong.MaxValue, _preparation.Address, 0x202);
+        (regs.Rbx, regs.Rsp) = (Data, Data + Payload.ControlSize + Payload.StackSize);
+        return regs;
+    }
+
+    private void AwaitCarrier()
+    {
+        if (!_carrier!.AwaitSignal(_preparation.Signal))
+        {
+            throw _carrier.IsGone
+                ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")
+                : AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.");
+        }
+    }
+
+    private void Write(ulong address, ReadOnlySpan<byte> bytes, string what)
+    {
+        if (!LibC.Pwrite(_preparation.Memory, bytes, address))
+            throw AttachErrors.Failed($"Writing {what} in {_preparation.Target.VMName} failed: {Marshal.GetLastPInvokeErrorMessage()}.");
+    }
+
+    private static void Release(Tracee thread)
+    {
+        try
+        {
+            if (thread.IsDiverted)
+                thread.WriteRegs(thread.Regs);
+        }
+        catch (KvmException) when (thread.IsGone)
+        {
+            return;
+        }
+
+        thread.Detach();
+    }
+
+    private void ReleaseCarrier(Tracee carrier)
+    {
+        try
+        {
+            // Where no batch ran, the frames lead home from where the carrier stands.
+            if (_ran)
+                carrier.WriteRegs(_frames!.EndWith(Unmap));
+            if (_preparation.SuspendsSeccomp && carrier.IsDiverted)
+                carrier.RunTo(_home.Rip);
+        }
+        catch (KvmException) when (carrier.IsGone)
+        {
+            return;
+        }
+
+        carrier.Detach();
+    }
+}

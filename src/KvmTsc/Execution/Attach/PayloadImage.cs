@@ -1,0 +1,118 @@
+using System.Buffers.Binary;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>A batch as the payload reads it: control block, stack, holds, steps and the batch's memory, with addresses of the other process.</summary>
+internal sealed class PayloadImage
+{
+    private readonly AttachPreparation _preparation;
+    private readonly byte[] _bytes;
+    private readonly byte[] _holds;
+    private readonly int _undoErrorsAt;
+    private readonly int _undoCount;
+    private readonly int _memoryAt;
+
+    public PayloadImage(AttachPreparation preparation, IoctlBatch batch, Tracee[] held, int carrierId, UserRegs home, ulong homeMask)
+    {
+        _preparation = preparation;
+        _undoCount = batch.Undo.Count;
+        var holdsAt = Payload.ControlSize + Payload.StackSize;
+        var releasesAt = holdsAt + (held.Length * sizeof(ulong));
+        var stepsAt = releasesAt + (held.Length * sizeof(ulong));
+        var undoAt = stepsAt + (batch.Steps.Count * Payload.StepSize);
+        var undoEnd = undoAt + (_undoCount * Payload.StepSize);
+        _memoryAt = undoEnd;
+        _undoErrorsAt = _memoryAt + ((batch.Memory.Length + 7) & ~7);
+        _bytes = new byte[_undoErrorsAt + _undoCount];
+        if (_bytes.Length > preparation.DataLength)
+            throw new InvalidOperationException($"A batch of {_bytes.Length} bytes is larger than {preparation.DataLength}.");
+
+        WriteControl(stepsAt, undoAt, undoEnd, holdsAt, releasesAt, held.Length, carrierId, homeMask);
+        WriteRegisters(home);
+        _holds = new byte[held.Length * sizeof(ulong)];
+        for (var i = 0; i < held.Length; i++)
+        {
+            Put(holdsAt + (i * sizeof(ulong)), held[i].Home.Rip);
+            Put(releasesAt + (i * sizeof(ulong)), held[i].Home.Rip);
+            BinaryPrimitives.WriteUInt64LittleEndian(_holds.AsSpan(i * sizeof(ulong)), preparation.Address + (ulong)Payload.HoldOffset(i));
+        }
+
+        batch.Memory.CopyTo(_bytes.AsSpan(_memoryAt));
+        foreach (var relocation in batch.Relocations)
+            Put(_memoryAt + relocation.At, MemoryAddress(relocation.Target));
+        for (var i = 0; i < batch.Steps.Count; i++)
+            WriteStep(stepsAt + (i * Payload.StepSize), batch.Steps[i], 0);
+        for (var i = 0; i < _undoCount; i++)
+            WriteStep(undoAt + (i * Payload.StepSize), batch.Undo[i].Step, batch.Undo[i].From);
+    }
+
+    /// <summary>The data, not armed: the holds lead straight home.</summary>
+    public ReadOnlySpan<byte> Bytes => _bytes;
+
+    /// <summary>The holds, closed.</summary>
+    public ReadOnlySpan<byte> Holds => _holds;
+
+    /// <summary>What arms the payload.</summary>
+    public static ReadOnlySpan<byte> ArmedWord => [1, 0, 0, 0];
+
+    /// <summary>Takes over what the payload left.</summary>
+    public BatchOutcome ReadBack(ulong address, IoctlBatch batch)
+    {
+        if (!LibC.Pread(_preparation.Memory, _bytes, address))
+            throw AttachErrors.Failed($"Reading the results in {_preparation.Target.VMName} failed.");
+        _bytes.AsSpan(_memoryAt, batch.Memory.Length).CopyTo(batch.Memory);
+        var failed = BinaryPrimitives.ReadInt32LittleEndian(_bytes.AsSpan(Payload.Failed));
+        if (failed < 0)
+            return BatchOutcome.Done;
+        var error = BinaryPrimitives.ReadInt32LittleEndian(_bytes.AsSpan(Payload.Error));
+        var undoFailures = Enumerable.Range(0, _undoCount).Where(i => _bytes[_undoErrorsAt + i] != 0).ToArray();
+        return new BatchOutcome(failed, error == int.MinValue ? 0 : -error, undoFailures);
+    }
+
+    private ulong DataAddress(int offset) => _preparation.Address + Payload.DataOffset + (ulong)offset;
+
+    private ulong MemoryAddress(long offset) => DataAddress(_memoryAt) + (ulong)offset;
+
+    private void WriteControl(int stepsAt, int undoAt, int undoEnd, int holdsAt, int releasesAt, int holds, int carrierId, ulong homeMask)
+    {
+        Put(Payload.Steps, DataAddress(stepsAt));
+        Put(Payload.StepsEnd, DataAddress(undoAt));
+        Put(Payload.Undo, DataAddress(undoAt));
+        Put(Payload.UndoEnd, DataAddress(undoEnd));
+        Put(Payload.UndoErrors, DataAddress(_undoErrorsAt));
+        Put(Payload.Memory, MemoryAddress(0));
+        Put(Payload.Holds, DataAddress(holdsAt));
+        Put(Payload.Releases, DataAddress(releasesAt));
+        Put(Payload.HoldCount, (ulong)holds);
+        Put(Payload.Process, (ulong)_preparation.ProcessInnermostId);
+        Put(Payload.Thread, (ulong)carrierId);
+        Put(Payload.Signal, (ulong)_preparation.Signal);
+        Put(Payload.Mask, homeMask);
+    }
+
+    private void WriteRegisters(UserRegs home)
+    {
+        ReadOnlySpan<ulong> registers =
+        [
+            home.Rax, home.Rcx, home.Rdx, home.Rsi, home.Rdi, home.Rbp, home.R8, home.R9, home.R10, home.R11, home.R12, home.R13, home.R14,
+            home.R15, home.Eflags, home.Rsp, home.Rbx, home.Rip,
+        ];
+        for (var i = 0; i < registers.Length; i++)
+            Put(Payload.Registers + (i * sizeof(ulong)), registers[i]);
+    }
+
+    private void WriteStep(int at, BatchStep step, int from)
+    {
+        var descriptor = step.VcpuId is { } id ? _preparation.Target.VcpuDescriptors[id] : _preparation.Target.VMDescriptor;
+        Put(at, (ulong)step.Kind);
+        Put(at + 8, (ulong)(long)descriptor);
+        Put(at + 16, step.Request);
+        Put(at + 24, step.ArgumentIsSlot ? MemoryAddress(step.Argument) : (ulong)step.Argument);
+        Put(at + 32, step.Kind == BatchStepKind.ExpectEqual ? MemoryAddress(step.Expected) : (ulong)step.Expected);
+        Put(at + 40, step.ResultSlot >= 0 ? MemoryAddress(step.ResultSlot) : 0);
+        Put(at + 48, (ulong)from);
+    }
+
+    private void Put(int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(_bytes.AsSpan(at), value);
+}

@@ -1,0 +1,307 @@
+using System.Runtime.InteropServices;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>A thread that we trace. All of it has to be used by the OS thread that seized it.</summary>
+internal sealed unsafe class Tracee
+{
+    private const int SigTrap = 5;
+    private const int SigStop = 19;
+
+    private int _pendingStop;
+
+    private Tracee(int threadId, int innermostId)
+    {
+        ThreadId = threadId;
+        InnermostId = innermostId;
+    }
+
+    /// <summary>The thread.</summary>
+    public int ThreadId { get; }
+
+    /// <summary>The thread as its process knows it.</summary>
+    public int InnermostId { get; }
+
+    /// <summary>Whether it stands still.</summary>
+    public bool IsStopped { get; private set; }
+
+    /// <summary>Whether it ended.</summary>
+    public bool IsGone { get; private set; }
+
+    /// <summary>Whether a job control stop was in force, which is not ours to end.</summary>
+    public bool IsInGroupStop { get; private set; }
+
+    /// <summary>Its registers when it was stopped.</summary>
+    public UserRegs Regs;
+
+    /// <summary>Whether its registers are others now.</summary>
+    public bool IsDiverted { get; set; }
+
+    /// <summary>
+    /// The registers with which the thread can be sent back by a jump: where the kernel would restart its system call, they are such that
+    /// it issues it again.
+    /// </summary>
+    public UserRegs Home
+    {
+        get
+        {
+            var home = Regs;
+            if (IsRestarted)
+                (home.Rax, home.Rip) = (HasRestartBlock ? SysRestart : Regs.OrigRax, Regs.Rip - SyscallLength);
+            home.OrigRax = ulong.MaxValue;
+            return home;
+        }
+    }
+
+    /// <summary>How well it can carry a batch, 0 best; negative if it cannot.</summary>
+    public int CarrierRank => HasRestartBlock ? -1
+        : IsInSystemCall && (int)Regs.OrigRax == SysIoctl && (uint)Regs.Rsi == (uint)KvmRequest.Run ? 0
+        : IsInSystemCall ? 1
+        : 2;
+
+    private const int SignalInfoSize = 128;
+    private const ulong SyscallLength = 2;
+    private const int SysIoctl = 16;
+    private const ulong SysRestart = 219;
+
+    // The system calls that return EINTR after any stop, where the kernel restarts others: signal(7).
+    private static readonly HashSet<int> s_interruptible =
+    [
+        45, 47, 42, 43, 288, 44, 46, 299, 307, // receiving and sending with a timeout
+        65, 220, 70, 69, // semop, semtimedop, msgrcv, msgsnd
+        128, 208, 232, 281, 441, 426, // rt_sigtimedwait, io_getevents, epoll_wait, epoll_pwait, epoll_pwait2, io_uring_enter
+    ];
+
+    private bool IsInSystemCall => (int)Regs.OrigRax >= 0;
+
+    private int Result => (int)Regs.Rax;
+
+    private bool IsRestarted => IsInSystemCall && -Result is Errno.ERESTARTSYS or Errno.ERESTARTNOINTR or Errno.ERESTARTNOHAND or Errno.ERESTART_RESTARTBLOCK;
+
+    private bool HasRestartBlock => IsInSystemCall && -Result == Errno.ERESTART_RESTARTBLOCK;
+
+    /// <summary>
+    /// Has a system call that our stop ended with EINTR issued again, unless a signal waits that ended it. Its time limit starts anew.
+    /// </summary>
+    public void RestartInterrupted()
+    {
+        if (-Result != Errno.EINTR || !IsInSystemCall || !s_interruptible.Contains((int)Regs.OrigRax) || HasPendingSignal())
+            return;
+        (Regs.Rax, Regs.Rip, Regs.OrigRax) = (Regs.OrigRax, Regs.Rip - SyscallLength, ulong.MaxValue);
+        WriteRegs(Regs);
+    }
+
+    /// <summary>Sends it elsewhere when it goes on.</summary>
+    public void Divert(ulong address)
+    {
+        var regs = Home;
+        regs.Rip = address;
+        IsDiverted = true;
+        WriteRegs(regs);
+    }
+
+    /// <summary>Whether it stands in code that the kernel would abort if it came back to it from elsewhere: rseq(2).</summary>
+    public bool IsInRestartableSequence(SafeDescriptor memory)
+    {
+        const int SequenceOffset = 8;
+        if (IsInSystemCall)
+            return false;
+        RseqConfiguration configuration;
+        if (LibC.Ptrace(LibC.PTRACE_GET_RSEQ_CONFIGURATION, ThreadId, sizeof(RseqConfiguration), (nint)(&configuration)) < 0 || configuration.Address == 0)
+            return false;
+        Span<byte> sequence = stackalloc byte[sizeof(ulong)];
+        return LibC.Pread(memory, sequence, configuration.Address + SequenceOffset) && sequence.ContainsAnyExcept((byte)0);
+    }
+
+    /// <summary>Runs it under trace through the system calls that lead to an address.</summary>
+    public void RunTo(ulong address)
+    {
+        const int MaximumStops = 16;
+        for (var i = 0; i < MaximumStops && !IsGone; i++)
+        {
+            Check(LibC.Ptrace(LibC.PTRACE_SYSCALL, ThreadId, 0, 0));
+            _ = AwaitStatus();
+            ReadRegs();
+            if (Regs.Rip == address)
+                return;
+        }
+    }
+
+    private bool HasPendingSignal()
+    {
+        var buffer = stackalloc byte[SignalInfoSize];
+        var own = new PeekSignals { Count = 1 };
+        var shared = new PeekSignals { Count = 1, Flags = 1 };
+        return LibC.Ptrace(LibC.PTRACE_PEEKSIGINFO, ThreadId, (nint)(&own), (nint)buffer) > 0
+            || LibC.Ptrace(LibC.PTRACE_PEEKSIGINFO, ThreadId, (nint)(&shared), (nint)buffer) > 0;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct PeekSignals
+    {
+        public ulong Offset;
+        public uint Flags;
+        public int Count;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct RseqConfiguration
+    {
+        public ulong Address;
+        public uint Size, Signature, Flags, Padding;
+    }
+
+    /// <summary>Traces a thread, without stopping it.</summary>
+    /// <returns>The thread, or null with the errno.</returns>
+    public static Tracee? Seize(int threadId, int innermostId, int options, out int errno)
+    {
+        errno = -LibC.Ptrace(LibC.PTRACE_SEIZE, threadId, 0, options);
+        return errno == 0 ? new Tracee(threadId, innermostId) : null;
+    }
+
+    /// <summary>Asks it to stop; a system call that can be restarted will be, by the kernel.</summary>
+    public void Interrupt() => Check(LibC.Ptrace(LibC.PTRACE_INTERRUPT, ThreadId, 0, 0));
+
+    /// <summary>Waits for the stop that was asked for. Signals that come first are delivered first.</summary>
+    public void AwaitStop()
+    {
+        while (!IsGone)
+        {
+            var (signal, stopEvent) = AwaitStatus();
+            if (stopEvent == LibC.PTRACE_EVENT_STOP)
+            {
+                IsStopped = true;
+                IsInGroupStop = signal != SigTrap;
+                return;
+            }
+
+            if (!IsGone)
+                Resume(stopEvent == 0 ? signal : 0);
+        }
+    }
+
+    /// <summary>Waits until it sends itself a signal.</summary>
+    /// <returns>Whether it was that signal, and not another that cannot be blocked.</returns>
+    public bool AwaitSignal(int expected)
+    {
+        while (!IsGone)
+        {
+            var (signal, stopEvent) = AwaitStatus();
+            if (IsGone)
+                break;
+            IsStopped = true;
+            if (stopEvent == 0 && signal == expected)
+                return true;
+            if (signal != SigStop && stopEvent != LibC.PTRACE_EVENT_STOP)
+                return false;
+
+            // A SIGSTOP cannot be blocked; it is delivered when the thread is let go.
+            _pendingStop = stopEvent == 0 ? signal : _pendingStop;
+            Resume(0);
+        }
+
+        return false;
+    }
+
+    /// <summary>Lets it go on until the next stop.</summary>
+    public void Resume(int signal)
+    {
+        IsStopped = false;
+        Check(LibC.Ptrace(LibC.PTRACE_CONT, ThreadId, 0, signal));
+    }
+
+    /// <summary>Lets it go.</summary>
+    public void Detach()
+    {
+        if (!IsGone && IsStopped)
+            _ = LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingStop);
+        IsGone = true;
+    }
+
+    public void ReadRegs()
+    {
+        fixed (UserRegs* regs = &Regs)
+            Check(LibC.Ptrace(LibC.PTRACE_GETREGS, ThreadId, 0, (nint)regs));
+    }
+
+    public void WriteRegs(UserRegs regs) => Check(LibC.Ptrace(LibC.PTRACE_SETREGS, ThreadId, 0, (nint)(&regs)));
+
+    public ulong ReadSignalMask()
+    {
+        ulong mask;
+        Check(LibC.Ptrace(LibC.PTRACE_GETSIGMASK, ThreadId, sizeof(ulong), (nint)(&mask)));
+        return mask;
+    }
+
+    public void WriteSignalMask(ulong mask) => Check(LibC.Ptrace(LibC.PTRACE_SETSIGMASK, ThreadId, sizeof(ulong), (nint)(&mask)));
+
+    public void SetOptions(int options) => Check(LibC.Ptrace(LibC.PTRACE_SETOPTIONS, ThreadId, 0, options));
+
+    /// <summary>The FPU's state in the form of XSAVE; returns its length.</summary>
+    public int ReadXstate(byte[] buffer)
+    {
+        fixed (byte* start = buffer)
+        {
+            var vector = new IoVector { Base = (nint)start, Length = (nuint)buffer.Length };
+            Check(LibC.Ptrace(LibC.PTRACE_GETREGSET, ThreadId, LibC.NT_X86_XSTATE, (nint)(&vector)));
+            return (int)vector.Length;
+        }
+    }
+
+    /// <summary>
+    /// Waits until it stands still. Asking ptrace rather than waitpid: .NET reaps on SIGCHLD, and whatever waits in a process takes the
+    /// stops of all that it traces.
+    /// </summary>
+    private (int Signal, int Event) AwaitStatus()
+    {
+        const int SpinsBeforeSleep = 2000;
+        const int SpinsBetweenLooks = 100;
+        const int SignalCodeIndex = 2;
+        var info = stackalloc int[SignalInfoSize / sizeof(int)];
+        for (var spins = 1; ; spins++)
+        {
+            if (LibC.Ptrace(LibC.PTRACE_GETSIGINFO, ThreadId, 0, (nint)info) >= 0)
+                return (info[0], info[SignalCodeIndex] > 0 ? info[SignalCodeIndex] >> 8 : 0);
+            if (spins % SpinsBetweenLooks == 0 && HasEnded())
+            {
+                IsGone = true;
+                return default;
+            }
+
+            if (spins < SpinsBeforeSleep)
+                _ = LibC.SchedYield();
+            else
+                Thread.Sleep(0);
+        }
+    }
+
+    private bool HasEnded()
+    {
+        const int StoppedStatus = 0x7F;
+        var waited = LibC.Waitpid(ThreadId, out var status, LibC.WALL | LibC.WNOHANG);
+        return waited < 0 || (waited == ThreadId && (status & 0xFF) != StoppedStatus);
+    }
+
+    private void Check(int result)
+    {
+        if (result >= 0)
+            return;
+        if (-result == Errno.ESRCH)
+            IsGone = true;
+        throw new KvmException(
+            -result == Errno.ESRCH ? KvmErrorId.ProcessGone : KvmErrorId.AttachFailed,
+            -result == Errno.ESRCH ? $"Thread {ThreadId} ended while it was worked in." : $"ptrace of thread {ThreadId} failed: {Marshal.GetPInvokeErrorMessage(-result)}.",
+            "List the VMs there are with Get-KvmVM.")
+        {
+            ErrorNumber = -result,
+        };
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct IoVector
+    {
+        public nint Base;
+        public nuint Length;
+    }
+}

@@ -1,0 +1,179 @@
+# Runs a batch inside the process that owns a VM. Position-independent; touches neither the FPU nor any stack but its own.
+# Payload.cs holds what this assembles to, and a test compares the two.
+#
+# On entry rbx points to the control block and rsp to the end of a stack of our own; every signal is blocked but one.
+
+    .set ARMED,       0     # whether the batch is to be run; the holds are released in any case
+    .set FAILED,      4     # out: the index of the step that failed, -1 for none
+    .set ERROR,       8     # out: what it returned
+    .set STEPS,       16    # the first step
+    .set STEPS_END,   24
+    .set UNDO,        32    # the first undo step
+    .set UNDO_END,    40
+    .set UNDO_ERRORS, 48    # out: a byte for each undo step that failed
+    .set MEMORY,      56    # the batch's memory
+    .set HOLDS,       64    # where the held threads jump to,
+    .set RELEASES,    72    # and where they are to jump to after the batch
+    .set HOLD_COUNT,  80
+    .set PROCESS,     88    # who we are, in our own pid namespace
+    .set THREAD,      96
+    .set SIGNAL,      104   # ignored where nobody traces us
+    .set MASK,        112   # the signal mask to go back to
+    .set REGISTERS,   128   # rax rcx rdx rsi rdi rbp r8-r15 rflags rsp rbx rip to go back to
+
+    .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal
+    .set STEP_FD,      8
+    .set STEP_REQUEST, 16
+    .set STEP_ARG,     24
+    .set STEP_EXPECTED, 32
+    .set STEP_RESULT,  40   # where an ioctl's result goes, 0 for nowhere
+    .set STEP_FROM,    48   # of an undo step: the first step whose failure needs it
+    .set STEP_SIZE,    56
+
+    .text
+entry:
+    movl    $-1, FAILED(%rbx)
+    cmpl    $0, ARMED(%rbx)
+    je      release
+    mov     STEPS(%rbx), %r12
+    xor     %r13d, %r13d
+next:
+    cmp     STEPS_END(%rbx), %r12
+    jae     release
+    call    step
+    test    %eax, %eax
+    js      failed
+    add     $STEP_SIZE, %r12
+    inc     %r13d
+    jmp     next
+
+failed:
+    mov     %eax, ERROR(%rbx)
+    mov     %r13d, FAILED(%rbx)
+    mov     UNDO(%rbx), %r12
+    mov     UNDO_ERRORS(%rbx), %r14
+next_undo:
+    cmp     UNDO_END(%rbx), %r12
+    jae     release
+    cmp     STEP_FROM(%r12), %r13
+    jb      undone
+    call    step
+    shr     $31, %eax
+    mov     %al, (%r14)
+undone:
+    add     $STEP_SIZE, %r12
+    inc     %r14
+    jmp     next_undo
+
+release:
+    mov     RELEASES(%rbx), %rsi
+    mov     HOLDS(%rbx), %rdi
+    mov     HOLD_COUNT(%rbx), %rcx
+    rep movsq
+    movl    $0, ARMED(%rbx)
+    mov     PROCESS(%rbx), %rdi
+    mov     THREAD(%rbx), %rsi
+    mov     SIGNAL(%rbx), %rdx
+    mov     $234, %eax                  # tgkill
+    syscall
+# A tracer takes over here. Without one we go back by ourselves.
+    mov     $2, %edi                    # SIG_SETMASK
+    lea     MASK(%rbx), %rsi
+    xor     %edx, %edx
+    mov     $8, %r10d
+    mov     $14, %eax                   # rt_sigprocmask
+    syscall
+    mov     REGISTERS+0(%rbx), %rax
+    mov     REGISTERS+8(%rbx), %rcx
+    mov     REGISTERS+16(%rbx), %rdx
+    mov     REGISTERS+24(%rbx), %rsi
+    mov     REGISTERS+32(%rbx), %rdi
+    mov     REGISTERS+40(%rbx), %rbp
+    mov     REGISTERS+48(%rbx), %r8
+    mov     REGISTERS+56(%rbx), %r9
+    mov     REGISTERS+64(%rbx), %r10
+    mov     REGISTERS+72(%rbx), %r11
+    mov     REGISTERS+80(%rbx), %r12
+    mov     REGISTERS+88(%rbx), %r13
+    mov     REGISTERS+96(%rbx), %r14
+    mov     REGISTERS+104(%rbx), %r15
+    push    REGISTERS+112(%rbx)
+    popfq
+    mov     REGISTERS+120(%rbx), %rsp
+    mov     REGISTERS+128(%rbx), %rbx
+    jmp     *return_address(%rip)
+
+# Does the step at r12; negative in eax if it failed.
+step:
+    mov     STEP_ARG(%r12), %rdx
+    mov     STEP_KIND(%r12), %eax
+    cmp     $1, %eax
+    je      resolve
+    ja      expect
+    mov     STEP_FD(%r12), %rdi
+    mov     STEP_REQUEST(%r12), %rsi
+    mov     $16, %eax                   # ioctl
+    syscall
+    test    %eax, %eax
+    js      done
+    mov     STEP_RESULT(%r12), %rcx
+    jrcxz   done
+    mov     %eax, (%rcx)
+done:
+    ret
+
+expect:
+    mov     STEP_EXPECTED(%r12), %rcx
+    cmp     $2, %eax
+    mov     (%rdx), %rax
+    jne     equal
+    and     %ecx, %eax
+    cmp     %ecx, %eax
+    jmp     compared
+equal:
+    cmp     (%rcx), %rax
+compared:
+    mov     $0x80000000, %eax
+    jne     done
+    xor     %eax, %eax
+    ret
+
+# Step 6: SourceGuestTsc + (clock - SourceClock) * kHz / 10^6 - scaled host TSC.
+resolve:
+    mov     %rdx, %rsi
+    mov     MEMORY(%rbx), %r8
+    movslq  32(%rsi), %rdi              # ClockSlot
+    add     %r8, %rdi
+    mov     (%rdi), %rax                # clock
+    sub     8(%rsi), %rax               # SourceClock
+    mov     %rax, %r11
+    sar     $63, %r11                   # all ones if negative
+    xor     %r11, %rax
+    sub     %r11, %rax                  # the distance without its sign
+    mov     28(%rsi), %ecx              # KHz
+    mul     %rcx
+    mov     $1000000, %ecx
+    mov     %rax, %r9
+    mov     %rdx, %rax
+    xor     %edx, %edx
+    div     %rcx
+    mov     %r9, %rax
+    div     %rcx
+    xor     %r11, %rax
+    sub     %r11, %rax                  # the ticks with their sign
+    add     (%rsi), %rax                # SourceGuestTsc
+    mov     %rax, %r9
+    mov     24(%rdi), %rax              # host TSC
+    cmpq    $0, 16(%rsi)                # Ratio
+    je      unscaled
+    mulq    16(%rsi)
+    mov     24(%rsi), %ecx              # FractionBits
+    shrd    %cl, %rdx, %rax
+unscaled:
+    sub     %rax, %r9
+    movslq  36(%rsi), %rdi              # ResultSlot
+    mov     %r9, (%r8,%rdi)
+    xor     %eax, %eax
+    ret
+
+    .set return_address, entry + 0x4000 + REGISTERS + 136

@@ -1,0 +1,133 @@
+namespace KvmTsc.Machines.Discovery;
+
+/// <summary>
+/// What decides whether this process may work inside another one, as far as procfs tells without touching it: the rules of
+/// ptrace_may_access in kernel/ptrace.c, of Yama, and of PTRACE_O_SUSPEND_SECCOMP. User namespaces are left aside: what counts is whether
+/// the kernel lets us.
+/// </summary>
+internal sealed record AttachCircumstances
+{
+    /// <summary>The process.</summary>
+    public int ProcessId { get; init; }
+
+    /// <summary>This process.</summary>
+    public ProcessStatus Own { get; init; } = new();
+
+    /// <summary>The other one.</summary>
+    public ProcessStatus Target { get; init; } = new();
+
+    /// <summary>The other one's threads.</summary>
+    public IReadOnlyList<ProcessStatus> Threads { get; init; } = [];
+
+    /// <summary>Yama's ptrace_scope, null without Yama.</summary>
+    public int? PtraceScope { get; init; }
+
+    /// <summary>Whether the other one descends from this one.</summary>
+    public bool IsDescendant { get; init; }
+
+    /// <summary>Whether both are of one user namespace, where capabilities compare.</summary>
+    public bool IsSameUserNamespace { get; init; } = true;
+
+    /// <summary>Whether its program is x86-64.</summary>
+    public bool IsX64 { get; init; } = true;
+
+    /// <summary>Looks at a process; null if it is gone.</summary>
+    public static AttachCircumstances? Read(int processId)
+    {
+        var directory = $"/proc/{processId}";
+        return ProcessStatus.Read(directory) is { } target && ProcessStatus.Read("/proc/thread-self") is { } own
+            ? new AttachCircumstances
+            {
+                ProcessId = processId,
+                Own = own,
+                Target = target,
+                Threads = [.. NumberedDirectory.Read($"{directory}/task").Select(id => ProcessStatus.Read($"{directory}/task/{id}")).OfType<ProcessStatus>()],
+                PtraceScope = Yama.PtraceScope,
+                IsDescendant = Descends(processId),
+                IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user"),
+                IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,
+            }
+            : null;
+    }
+
+    /// <summary>What stands in the way, null if nothing is known to.</summary>
+    public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
+
+    private static bool Descends(int processId)
+    {
+        for (var id = processId; id > 1;)
+        {
+            if (ProcessStat.Read($"/proc/{id}") is not { } stat)
+                return false;
+            id = stat.ParentId;
+            if (id == Environment.ProcessId)
+                return true;
+        }
+
+        return false;
+    }
+
+    private AttachObstacle? Dead() => Target.IsDead
+        ? new AttachObstacle(KvmErrorId.ProcessGone, $"Process {ProcessId} has ended.", "List the VMs there are with Get-KvmVM.")
+        : null;
+
+    private AttachObstacle? NotX64() => IsX64
+        ? null
+        : new AttachObstacle(
+            KvmErrorId.AttachUnsupported, $"Process {ProcessId} is no x86-64 program.", "Run its VM under an x86-64 build of its VMM.");
+
+    private AttachObstacle? Traced()
+    {
+        var tracer = Threads.Prepend(Target).Select(thread => thread.TracerId).FirstOrDefault(id => id != 0);
+        return tracer == 0
+            ? null
+            : new AttachObstacle(
+                KvmErrorId.AlreadyTraced,
+                $"Process {ProcessId} is traced by {KernelFiles.ReadLine($"/proc/{tracer}/comm") ?? "another process"} ({tracer}), and a process has only one tracer.",
+                "End that debugger or trace (detach), then try again.");
+    }
+
+    private AttachObstacle? OtherUser()
+    {
+        if (Own.MayTraceAny || Own.UserIds.Count == 0 || Own.GroupIds.Count == 0)
+            return null;
+        var sameUser = Target.UserIds.Take(3).All(id => id == Own.UserIds[0]);
+        var sameGroup = Target.GroupIds.Take(3).All(id => id == Own.GroupIds[0]);
+        return sameUser && sameGroup
+            ? null
+            : new AttachObstacle(
+                KvmErrorId.AttachDenied,
+                $"Process {ProcessId} runs as another {(sameUser ? "group" : "user")} ({(sameUser ? Target.GroupIds[0] : Target.UserIds[0])}), and this one has no CAP_SYS_PTRACE.",
+                "Run as root.");
+    }
+
+    private AttachObstacle? MorePrivileged() => Own.MayTraceAny || !IsSameUserNamespace || (Target.Permitted & ~Own.Permitted) == 0
+        ? null
+        : new AttachObstacle(
+            KvmErrorId.AttachDenied,
+            $"Process {ProcessId} has capabilities that this one has not, and this one has no CAP_SYS_PTRACE.",
+            "Run as root.");
+
+    private AttachObstacle? ForbiddenByYama() => PtraceScope switch
+    {
+        1 when !Own.MayTraceAny && !IsDescendant => Forbidden("only descendants may be traced without CAP_SYS_PTRACE", "Run as root."),
+        2 when !Own.MayTraceAny => Forbidden("tracing needs CAP_SYS_PTRACE", "Run as root."),
+        >= 3 => Forbidden("no process may be traced until the next boot", "Boot with another kernel.yama.ptrace_scope (see /etc/sysctl.d)."),
+        _ => null,
+    };
+
+    private AttachObstacle Forbidden(string rule, string action) => new(
+        KvmErrorId.AttachDenied, $"Process {ProcessId} may not be traced: kernel.yama.ptrace_scope is {PtraceScope}, where {rule}.", action);
+
+    /// <summary>The kernel suspends a filter only for an administrator who is under none.</summary>
+    private AttachObstacle? Filtered()
+    {
+        if (!Threads.Prepend(Target).Any(thread => thread.IsFiltered) || (Own.IsAdministrator && !Own.IsFiltered))
+            return null;
+        var why = Own.IsAdministrator ? "this process has a filter itself" : "this process has no CAP_SYS_ADMIN";
+        return new AttachObstacle(
+            KvmErrorId.SeccompFilter,
+            $"Process {ProcessId} filters its system calls by seccomp, and the kernel does not suspend that: {why}.",
+            Own.IsAdministrator ? "Run outside of a container or of a service with a seccomp filter." : "Run as root.");
+    }
+}

@@ -1,0 +1,72 @@
+using System.Buffers.Text;
+using System.Runtime.InteropServices;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Machines.Discovery;
+
+/// <summary>
+/// A directory of procfs whose entries are numbers: processes, threads, descriptors. Thousands of them are read for one list of VMs, most
+/// of which end meanwhile or may not be looked at, so this does without the exceptions and the strings of System.IO.
+/// </summary>
+internal sealed class NumberedDirectory : IDisposable
+{
+    // struct linux_dirent64
+    private const int LengthOffset = 16;
+    private const int NameOffset = 19;
+
+    private readonly SafeDescriptor _descriptor;
+
+    private NumberedDirectory(SafeDescriptor descriptor) => _descriptor = descriptor;
+
+    /// <summary>Opens one, null if it is not there or not ours to read.</summary>
+    public static NumberedDirectory? Open(string path) => Open(path, out _);
+
+    /// <summary>Opens one, null if that fails with <paramref name="errno"/>.</summary>
+    public static NumberedDirectory? Open(string path, out int errno)
+    {
+        var descriptor = LibC.Open(path, LibC.O_DIRECTORY | LibC.O_CLOEXEC);
+        errno = descriptor < 0 ? -descriptor : 0;
+        return descriptor < 0 ? null : new NumberedDirectory(new SafeDescriptor(descriptor));
+    }
+
+    /// <summary>The numbers in a directory, none if it cannot be read.</summary>
+    public static IReadOnlyList<int> Read(string path)
+    {
+        using var directory = Open(path);
+        return directory?.ReadNumbers() ?? [];
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _descriptor.Dispose();
+
+    /// <summary>Its entries, in its order.</summary>
+    public List<int> ReadNumbers()
+    {
+        var numbers = new List<int>();
+        Span<byte> buffer = stackalloc byte[8192];
+        nint length;
+        while ((length = LibC.Getdents64(_descriptor, buffer)) > 0)
+            AddNumbers(buffer[..(int)length], numbers);
+        return numbers;
+    }
+
+    /// <summary>What an entry links to, or as much of it as the buffer takes; nothing if the entry is gone.</summary>
+    public ReadOnlySpan<byte> ReadLink(int number, Span<byte> buffer)
+    {
+        Span<byte> name = stackalloc byte[12];
+        Utf8Formatter.TryFormat(number, name, out var length);
+        name[length] = 0;
+        var read = LibC.Readlinkat(_descriptor, name, buffer);
+        return buffer[..Math.Max(0, (int)read)];
+    }
+
+    private static void AddNumbers(ReadOnlySpan<byte> entries, List<int> numbers)
+    {
+        for (; entries.Length > 0; entries = entries[MemoryMarshal.Read<ushort>(entries[LengthOffset..])..])
+        {
+            var name = entries[NameOffset..];
+            if (Utf8Parser.TryParse(name, out int number, out var length) && name[length] == 0 && number >= 0)
+                numbers.Add(number);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+using KvmTsc.Clocks;
+using KvmTsc.Machines.Discovery;
+
+namespace KvmTsc.Machines;
+
+/// <summary>A VM on this host.</summary>
+public abstract class HostMachine : Machine
+{
+    /// <inheritdoc/>
+    public override KvmHostIdentity Host => LocalHost.Identify(HostTsc.KHz);
+
+    /// <inheritdoc/>
+    public override ulong RealtimeNow => HostClock.RealtimeNow;
+
+    /// <summary>What debugfs tells of it, null where it cannot be read or told.</summary>
+    internal abstract VMDebugfs? Debugfs { get; }
+
+    /// <inheritdoc/>
+    public override TscRatio RatioOf(int vcpuId, uint kHz) =>
+        (HostTsc.HasScaling ? Debugfs?.ReadRatio(vcpuId) : null) ?? base.RatioOf(vcpuId, kHz);
+}

@@ -1,0 +1,86 @@
+using System.Diagnostics;
+using System.Globalization;
+using KvmTsc.Machines.Discovery;
+
+namespace KvmTsc.Tests.Discovery;
+
+/// <summary>A process that runs VMs, or nothing. It ends with the test.</summary>
+internal sealed class OtherProcess : IDisposable
+{
+    private readonly Process _process;
+    private readonly Dictionary<string, List<int>> _printed = [];
+
+    private OtherProcess(Process process) => _process = process;
+
+    public int Id => _process.Id;
+
+    public bool HasExited => _process.HasExited;
+
+    /// <summary>What vms.c printed.</summary>
+    public IReadOnlyList<int> Descriptors => Printed("descriptor");
+
+    public IReadOnlyList<int> Threads => Printed("thread");
+
+    public IReadOnlyList<int> Children => Printed("child");
+
+    /// <summary>The VMs that discovery finds in it.</summary>
+    public IReadOnlyList<ProcessMachine> Find() => [.. VMDiscovery.Of(Id).Cast<ProcessMachine>()];
+
+    /// <summary>The one VM that discovery finds in it.</summary>
+    public ProcessMachine FindOne() => Assert.Single(Find());
+
+    /// <summary>Starts a program that says "ready" when it is.</summary>
+    public static OtherProcess StartReady(string program, params string[] arguments)
+    {
+        var other = Start(program, arguments);
+        try
+        {
+            while (other._process.StandardOutput.ReadLine() is { } line)
+            {
+                if (line == "ready")
+                    return other;
+                if (line.Split(' ') is [var what, var number])
+                    other.Printed(what).Add(int.Parse(number, CultureInfo.InvariantCulture));
+            }
+
+            Assert.Fail($"{program} {string.Join(' ', arguments)} ended before it was ready.");
+            return other;
+        }
+        catch
+        {
+            other.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts a program.</summary>
+    public static OtherProcess Start(string program, params string[] arguments) =>
+        new(Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!);
+
+    /// <summary>Starts an unmodified QEMU that has no disk and nothing to boot.</summary>
+    public static OtherProcess StartQemu(params string[] arguments) =>
+        Start("qemu-system-x86_64", ["-accel", "kvm", "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults", .. arguments]);
+
+    /// <summary>Tells it to end.</summary>
+    public void CloseInput() => _process.StandardInput.Close();
+
+    public void Kill()
+    {
+        _process.Kill();
+        _process.WaitForExit();
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+            Kill();
+        _process.Dispose();
+    }
+
+    private List<int> Printed(string what)
+    {
+        if (!_printed.TryGetValue(what, out var numbers))
+            _printed.Add(what, numbers = []);
+        return numbers;
+    }
+}

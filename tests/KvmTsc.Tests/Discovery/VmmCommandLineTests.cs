@@ -1,0 +1,71 @@
+using KvmTsc.Machines.Discovery;
+
+namespace KvmTsc.Tests.Discovery;
+
+public sealed class VmmCommandLineTests
+{
+    [Theory]
+    [InlineData("web01", "-name", "web01")]
+    [InlineData("web01", "--name", "web01")]
+    [InlineData("web01", "-name", "guest=web01,debug-threads=on")]
+    [InlineData("web01", "-name", "web01,process=qemu-web01")]
+    [InlineData("web01", "-name", "debug-threads=on,guest=web01")]
+    [InlineData("web 01, old", "-name", "web 01,, old")]
+    [InlineData("a,b", "-name", "guest=a,,b,debug-threads=on")]
+    [InlineData("a=b", "-name", "guest=a=b")]
+    [InlineData("a,", "-name", "a,,")]
+    [InlineData("late", "-name", "early", "-smp", "2", "-name", "late")]
+    [InlineData("early", "-name", "early", "-name", "debug-threads=on")]
+    [InlineData(null, "-name", "process=qemu-web01")]
+    [InlineData(null, "-name", "debug-threads=on,web01")]
+    [InlineData(null, "-name", "")]
+    [InlineData(null, "-name")]
+    [InlineData(null, "-smp", "2")]
+    public void QEMU_names_its_VM_by_name(string? expected, params string[] arguments) =>
+        Assert.Equal(expected, Parse("/usr/bin/qemu-system-x86_64", arguments).VMName);
+
+    [Theory]
+    [InlineData("/usr/bin/qemu-system-x86_64", "QEMU")]
+    [InlineData("/usr/libexec/qemu-kvm", "QEMU")]
+    [InlineData("/usr/bin/kvm", "QEMU")]
+    [InlineData("/nix/store/x/bin/.qemu-system-x86_64-wrapped", "QEMU")]
+    [InlineData("/usr/bin/qemu-system-x86_64 (deleted)", "QEMU")]
+    [InlineData("/firecracker", "Firecracker")]
+    [InlineData("/opt/firecracker-v1.7.0-x86_64", "Firecracker")]
+    [InlineData("/usr/bin/cloud-hypervisor-static", "cloud-hypervisor")]
+    [InlineData("/usr/bin/crosvm", "crosvm")]
+    [InlineData("/usr/bin/lkvm", "lkvm")]
+    [InlineData("/opt/my vmm", "my vmm")]
+    [InlineData("bare", "bare")]
+    public void The_VMM_is_known_by_its_program(string program, string expected) => Assert.Equal(expected, Parse(program).Vmm);
+
+    [Theory]
+    [InlineData("/firecracker", "vm-1", "--id", "vm-1", "--start-time-us", "1")]
+    [InlineData("/firecracker", "vm-1", "--api-sock", "/run/x.sock", "--id=vm-1")]
+    [InlineData("/firecracker", null, "--api-sock", "/run/x.sock")]
+    [InlineData("/usr/bin/cloud-hypervisor", "web01", "--api-socket", "/run/web01.sock", "--cpus", "boot=2")]
+    [InlineData("/usr/bin/cloud-hypervisor", "web01", "--api-socket", "path=/run/vms/web01.sock")]
+    [InlineData("/usr/bin/cloud-hypervisor", "4f2a", "--api-socket", "/run/vc/vm/4f2a/clh-api.sock")]
+    [InlineData("/usr/bin/cloud-hypervisor", null, "--api-socket", "fd=5")]
+    [InlineData("/usr/bin/cloud-hypervisor", null, "--cpus", "boot=2")]
+    [InlineData("/usr/bin/crosvm", "web01", "run", "--name", "web01", "--socket", "/run/other.sock")]
+    [InlineData("/usr/bin/crosvm", "web01", "run", "-s", "/run/web01.sock")]
+    [InlineData("/usr/bin/crosvm", null, "run", "vmlinux")]
+    [InlineData("/usr/bin/other", null, "-name", "web01", "--id", "web01", "--name", "web01")]
+    public void Other_VMMs_name_their_VMs_as_they_do(string program, string? expected, params string[] arguments) =>
+        Assert.Equal(expected, Parse(program, arguments).VMName);
+
+    [Fact]
+    public void A_process_without_a_command_line_has_a_VMM_all_the_same()
+    {
+        var found = VmmCommandLine.Parse("/usr/bin/qemu-system-x86_64", []);
+        Assert.Equal("QEMU", found.Vmm);
+        Assert.Null(found.VMName);
+    }
+
+    [Fact]
+    public void The_command_line_of_a_process_is_read() =>
+        Assert.Equal(Path.GetFileName(Environment.ProcessPath), VmmCommandLine.Read(Environment.ProcessId).Vmm);
+
+    private static VmmCommandLine Parse(string program, params string[] arguments) => VmmCommandLine.Parse(program, [program, .. arguments]);
+}

@@ -1,0 +1,208 @@
+/*
+ * A process with VMs, built as its arguments say, one after the other:
+ *
+ *   vm              creates a VM
+ *   vcpu N ID       creates a vCPU of a VM
+ *   dup N           duplicates a descriptor
+ *   open            takes a descriptor, of /dev/null
+ *   close N         closes a descriptor
+ *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
+ *   thread          has another thread, which ends, do the rest up to "join"
+ *   fork            forks a child that keeps all descriptors
+ *   filter          forbids itself a system call by seccomp
+ *   user ID         becomes another user
+ *
+ * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
+ * prints "ready" and waits for its standard input to end.
+ */
+
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CODE 0x1000
+
+static int kvm, descriptors[64], ids[64], count;
+static sem_t printed;
+static char **argument;
+
+static int must(int result, const char *what)
+{
+    if (result < 0)
+        err(1, "%s", what);
+    return result;
+}
+
+static void add(int descriptor, int id)
+{
+    descriptors[count] = descriptor;
+    ids[count++] = id;
+    printf("descriptor %d\n", descriptor);
+}
+
+static void create_vm(void)
+{
+    int vm = must(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
+    uint8_t *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct kvm_userspace_memory_region region = {.guest_phys_addr = CODE, .memory_size = 4096, .userspace_addr = (uintptr_t)memory};
+
+    memcpy(memory, "\xf4\xeb\xfe", 3); /* halt: hlt; spin: jmp spin */
+    must(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
+    must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
+    must(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
+    add(vm, -1);
+}
+
+static void *run(void *fd)
+{
+    printf("thread %d\n", (int)syscall(SYS_gettid));
+    sem_post(&printed);
+    while (1)
+        ioctl((int)(intptr_t)fd, KVM_RUN, 0);
+    return NULL;
+}
+
+static void start(int number, int spin)
+{
+    int fd = descriptors[number];
+    struct kvm_sregs sregs;
+    struct kvm_regs regs = {.rip = CODE + spin, .rflags = 2};
+    struct kvm_mp_state runnable = {KVM_MP_STATE_RUNNABLE};
+    pthread_t thread;
+    char name[16];
+
+    must(ioctl(fd, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+    sregs.cs.base = sregs.cs.selector = 0;
+    must(ioctl(fd, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
+    must(ioctl(fd, KVM_SET_REGS, &regs), "KVM_SET_REGS");
+    must(ioctl(fd, KVM_SET_MP_STATE, &runnable), "KVM_SET_MP_STATE");
+    pthread_create(&thread, NULL, run, (void *)(intptr_t)fd);
+    snprintf(name, sizeof name, "vcpu%d", ids[number]);
+    pthread_setname_np(thread, name);
+    sem_wait(&printed);
+}
+
+static void filter(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chroot, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {4, code};
+
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+    must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "PR_SET_SECCOMP");
+}
+
+static void become(uid_t user)
+{
+    must(setresgid(user, user, user), "setresgid");
+    must(setresuid(user, user, user), "setresuid");
+    must(prctl(PR_SET_DUMPABLE, 1), "PR_SET_DUMPABLE"); /* as if it had begun as that user */
+}
+
+static int next_number(void)
+{
+    return atoi(*++argument);
+}
+
+static int next_descriptor(void)
+{
+    return descriptors[next_number()];
+}
+
+static void *follow(void *unused);
+
+static void in_thread(void)
+{
+    pthread_t thread;
+
+    argument++;
+    pthread_create(&thread, NULL, follow, NULL);
+    pthread_join(thread, NULL);
+}
+
+static void fork_child(void)
+{
+    pid_t child = must(fork(), "fork");
+
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (1)
+            pause();
+    }
+    printf("child %d\n", child);
+}
+
+static void finish(void)
+{
+    char byte;
+
+    puts("ready");
+    fflush(stdout);
+    while (read(0, &byte, 1) > 0)
+        ;
+    _exit(0);
+}
+
+static void *follow(void *unused)
+{
+    for (; *argument; argument++) {
+        if (!strcmp(*argument, "vm"))
+            create_vm();
+        else if (!strcmp(*argument, "vcpu")) {
+            int vm = next_descriptor();
+            int id = next_number();
+            add(must(ioctl(vm, KVM_CREATE_VCPU, id), "KVM_CREATE_VCPU"), id);
+        } else if (!strcmp(*argument, "dup"))
+            add(must(dup(next_descriptor()), "dup"), -1);
+        else if (!strcmp(*argument, "close"))
+            must(close(next_descriptor()), "close");
+        else if (!strcmp(*argument, "open"))
+            add(must(open("/dev/null", O_RDONLY), "open"), -1);
+        else if (!strcmp(*argument, "halt"))
+            start(next_number(), 0);
+        else if (!strcmp(*argument, "spin"))
+            start(next_number(), 1);
+        else if (!strcmp(*argument, "thread"))
+            in_thread();
+        else if (!strcmp(*argument, "join"))
+            break;
+        else if (!strcmp(*argument, "fork"))
+            fork_child();
+        else if (!strcmp(*argument, "filter"))
+            filter();
+        else if (!strcmp(*argument, "user"))
+            become(next_number());
+        else
+            errx(1, "%s?", *argument);
+        fflush(stdout);
+    }
+    return unused;
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    kvm = must(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
+    argument = argv + 1;
+    follow(NULL);
+    finish();
+}

@@ -1,0 +1,53 @@
+using System.Globalization;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Tests.Kernel;
+
+/// <summary>The tests that need the kernel run one after another, so that each finds no VMs of this process but its own.</summary>
+[CollectionDefinition(Name)]
+public sealed class KvmCollection
+{
+    public const string Name = "Kvm";
+}
+
+/// <summary>This machine's <c>/dev/kvm</c>, and the VMs that a test creates on it.</summary>
+internal sealed class KvmHost : IDisposable
+{
+    private readonly List<LocalMachine> _machines = [];
+
+    public KvmDevice Device { get; } = KvmDevice.Open();
+
+    public LocalMachine Create(int vcpuCount, string name = "test", uint? tscKHz = null) => Keep(LocalMachine.Create(Device, name, vcpuCount, tscKHz));
+
+    public LocalMachine CreateWithoutClock(int vcpuCount) => Keep(LocalMachine.CreateWithoutClock(Device, "test", vcpuCount));
+
+    /// <summary>What debugfs, which is not what the engine writes by, says of a vCPU.</summary>
+    public static string Debugfs(LocalMachine machine, int vcpuId, string file) =>
+        File.ReadAllText(Path.Combine(Assert.Single(DebugfsOf(machine)), $"vcpu{vcpuId}", file)).Trim('\0', '\n');
+
+    public static long OffsetInDebugfs(LocalMachine machine, int vcpuId) => long.Parse(Debugfs(machine, vcpuId, "tsc-offset"), CultureInfo.InvariantCulture);
+
+    /// <summary>The directories of debugfs, named after a thread and a descriptor, that can be a VM's of this process.</summary>
+    public static string[] DebugfsOf(LocalMachine machine)
+    {
+        var descriptor = machine.Identity.Id.Split(':')[1];
+        return [.. Directory.GetDirectories("/sys/kernel/debug/kvm", $"*-{descriptor}").Where(path =>
+            Directory.Exists($"/proc/self/task/{Path.GetFileName(path).Split('-')[0]}"))];
+    }
+
+    /// <summary>How many descriptors of VMs and vCPUs this process has.</summary>
+    public static int Descriptors => Directory.GetFiles("/proc/self/fd")
+        .Count(path => new FileInfo(path).LinkTarget?.StartsWith("anon_inode:kvm-v", StringComparison.Ordinal) ?? false);
+
+    public void Dispose()
+    {
+        _machines.ForEach(machine => machine.Dispose());
+        Device.Dispose();
+    }
+
+    private LocalMachine Keep(LocalMachine machine)
+    {
+        _machines.Add(machine);
+        return machine;
+    }
+}

@@ -1,0 +1,170 @@
+using KvmTsc.Clocks;
+using KvmTsc.Migration;
+using KvmTsc.Tests.Simulation;
+
+namespace KvmTsc.Tests.Migration;
+
+/// <summary>
+/// Every operation that writes, with every one of its ioctls failing in turn: the VM is as before, and the error says what failed.
+/// </summary>
+public sealed class FaultTests
+{
+    private const int ENOMEM = 12;
+    private const int EINVAL = 22;
+
+    private static readonly string[] s_operations = ["restore", "restore as documented", "restore on one host", "set offsets", "set one offset", "set frequencies", "set clock"];
+
+    public static TheoryData<string, string> Cases
+    {
+        get
+        {
+            var data = new TheoryData<string, string>();
+            foreach (var operation in s_operations)
+            foreach (var kind in Enum.GetNames<DestinationKind>())
+                data.Add(operation, kind);
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Whichever_ioctl_fails_everything_is_as_before(string operation, string kind) => ForEveryIoctl(operation, kind, (run, number) =>
+    {
+        run.Machine.Fault = ioctl => ioctl.Number == number ? ENOMEM : 0;
+        var exception = Assert.Throws<KvmException>(run.Operate);
+
+        var failed = run.Machine.Log[number];
+        Assert.Equal(-ENOMEM, failed.Result);
+        Refusal.AssertExplains(exception, KvmErrorId.IoctlFailed);
+        Assert.Equal((failed.VcpuId, ENOMEM), (exception.VcpuId, exception.ErrorNumber));
+        Assert.Contains(NameOf(failed.Request), exception.Message, StringComparison.Ordinal);
+        Assert.Contains("Cannot allocate memory", exception.Message, StringComparison.Ordinal);
+        if (failed.VcpuId is { } id)
+            Assert.Contains($"vCPU {id} of {run.Machine.Identity.Name}", exception.Message, StringComparison.Ordinal);
+        run.AssertAsBefore();
+        Assert.Contains(run.HasWritten(number) ? "was put back" : "Nothing was changed", exception.Message, StringComparison.Ordinal);
+    });
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void If_the_undoing_fails_as_well_that_is_said(string operation, string kind) => ForEveryIoctl(operation, kind, (run, number) =>
+    {
+        run.Machine.Fault = ioctl => ioctl.Number >= number ? ENOMEM : 0;
+        var exception = Assert.Throws<KvmException>(run.Operate);
+
+        var failed = run.Machine.Log[number];
+        Assert.Equal((failed.VcpuId, ENOMEM), (exception.VcpuId, exception.ErrorNumber));
+        Refusal.AssertExplains(exception, run.HasWritten(number) ? KvmErrorId.RollbackFailed : KvmErrorId.IoctlFailed);
+        Assert.Equal(0, run.Machine.OpenStops);
+        foreach (var undo in run.Machine.Log.Skip(number + 1))
+            Assert.Contains(NameOf(undo.Request) + (undo.VcpuId is { } id ? $" of vCPU {id}" : ""), exception.Message, StringComparison.Ordinal);
+    });
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void If_one_step_of_the_undoing_fails_all_others_are_done(string operation, string kind) => ForEveryIoctl(operation, kind, (run, number) =>
+    {
+        run.Machine.Fault = ioctl => ioctl.Number == number ? ENOMEM : 0;
+        Assert.Throws<KvmException>(run.Operate);
+        var undoing = run.Machine.Log.Skip(number + 1).ToArray();
+        foreach (var broken in undoing)
+        {
+            var again = new FaultRun(operation, Enum.Parse<DestinationKind>(kind));
+            again.Machine.Fault = ioctl => ioctl.Number == number || ioctl.Number == broken.Number ? ENOMEM : 0;
+            Refusal.AssertExplains(Assert.Throws<KvmException>(again.Operate), KvmErrorId.RollbackFailed);
+            Assert.Equal(
+                undoing.Select(ioctl => (ioctl.VcpuId, ioctl.Request)),
+                again.Machine.Log.Skip(number + 1).Select(ioctl => (ioctl.VcpuId, ioctl.Request)));
+            again.AssertAsBefore(except: broken);
+        }
+    });
+
+    [Theory]
+    [InlineData("set offsets")]
+    [InlineData("restore")]
+    [InlineData("restore on one host")]
+    public void An_offset_that_does_not_read_back_is_put_back(string operation)
+    {
+        foreach (var vcpuId in FaultRun.VcpuIds)
+        {
+            var run = new FaultRun(operation, DestinationKind.ClockSet);
+            var offsets = run.Operation.Count(ioctl => ioctl.Request == KvmIoctl.SetDeviceAttr && ioctl.VcpuId == vcpuId);
+            var seen = 0;
+            run.Machine.Meddle = ioctl =>
+            {
+                if (ioctl.Request == KvmIoctl.SetDeviceAttr && ioctl.VcpuId == vcpuId && ++seen == offsets)
+                    run.Machine.VM.Vcpus[vcpuId].Offset += 1;
+            };
+            var exception = Assert.Throws<KvmException>(run.Operate);
+            Refusal.AssertExplains(exception, KvmErrorId.ReadBackMismatch);
+            Assert.Equal((vcpuId, 0), (exception.VcpuId, exception.ErrorNumber));
+            run.AssertAsBefore();
+        }
+    }
+
+    [Fact]
+    public void A_frequency_that_the_kernel_refuses_is_put_back_although_the_kernel_keeps_it()
+    {
+        foreach (var vcpuId in FaultRun.VcpuIds)
+        {
+            var run = new FaultRun("restore", DestinationKind.Ran);
+            run.Machine.Fault = ioctl => ioctl.Request == KvmIoctl.SetTscKHz && ioctl.VcpuId == vcpuId && ioctl.Number <= run.Operation[^1].Number && !run.Failed ? EINVAL : 0;
+            var exception = Assert.Throws<KvmException>(run.Operate);
+            Refusal.AssertExplains(exception, KvmErrorId.FrequencyUnsupported);
+            Assert.Equal((vcpuId, EINVAL), (exception.VcpuId, exception.ErrorNumber));
+            run.AssertAsBefore();
+        }
+    }
+
+    [Theory]
+    [InlineData("restore")]
+    [InlineData("restore on one host")]
+    public void A_master_clock_that_goes_off_in_the_middle_leaves_everything_as_before(string operation)
+    {
+        var run = new FaultRun(operation, DestinationKind.ClockSet);
+        run.Machine.VM.ClocksourceIsTsc = false;
+        var exception = Assert.Throws<KvmException>(run.Operate);
+        Refusal.AssertExplains(exception, KvmErrorId.ClockWithoutTriple);
+        run.Machine.VM.ClocksourceIsTsc = true;
+        run.Machine.RunGuest();
+        run.AssertAsBefore();
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_cancelled_operation_does_not_begin(string operation, string kind)
+    {
+        var run = new FaultRun(operation, Enum.Parse<DestinationKind>(kind), new CancellationToken(canceled: true));
+        var issued = run.Machine.Log.Count;
+        Assert.Throws<OperationCanceledException>(run.Operate);
+        Assert.Equal(issued, run.Machine.Log.Count);
+        run.AssertAsBefore();
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Without_a_fault_every_case_succeeds(string operation, string kind)
+    {
+        var run = new FaultRun(operation, Enum.Parse<DestinationKind>(kind));
+        run.Operate();
+        Assert.True(run.HasWritten(int.MaxValue));
+        Assert.Equal(0, run.Machine.OpenStops);
+    }
+
+    private static void ForEveryIoctl(string operation, string kind, Action<FaultRun, int> test)
+    {
+        foreach (var number in new FaultRun(operation, Enum.Parse<DestinationKind>(kind)).Operation.Select(ioctl => ioctl.Number))
+            test(new FaultRun(operation, Enum.Parse<DestinationKind>(kind)), number);
+    }
+
+    private static string NameOf(KvmIoctl request) => request switch
+    {
+        KvmIoctl.GetClock => "KVM_GET_CLOCK",
+        KvmIoctl.SetClock => "KVM_SET_CLOCK",
+        KvmIoctl.GetTscKHz => "KVM_GET_TSC_KHZ",
+        KvmIoctl.SetTscKHz => "KVM_SET_TSC_KHZ",
+        KvmIoctl.GetDeviceAttr => "KVM_GET_DEVICE_ATTR",
+        KvmIoctl.SetDeviceAttr => "KVM_SET_DEVICE_ATTR",
+        _ => throw new ArgumentOutOfRangeException(nameof(request)),
+    };
+}

@@ -1,0 +1,26 @@
+namespace KvmTsc.Tests.Simulation;
+
+/// <summary>A host to be simulated.</summary>
+/// <param name="TscHz">What its TSC really runs at.</param>
+/// <param name="TscKHz">What its kernel took it for when it booted.</param>
+/// <param name="TscStart">Its TSC when the simulation begins.</param>
+/// <param name="Scaling">Its TSC scaling.</param>
+internal sealed record HostSpec(ulong TscHz, uint TscKHz, ulong TscStart, TscScaling Scaling)
+{
+    public string Name { get; init; } = "host";
+
+    public string BootId { get; init; } = Guid.NewGuid().ToString();
+
+    /// <summary>How far CLOCK_REALTIME is from the true time.</summary>
+    public long RealtimeErrorNanoseconds { get; init; }
+
+    public uint TolerancePpm { get; init; } = 250;
+
+    /// <summary>The errno of a kernel without KVM_VCPU_TSC_OFFSET, 0 for one that has it.</summary>
+    public int OffsetErrno { get; init; }
+
+    public long IoctlPicoseconds { get; init; } = 700_000;
+
+    /// <summary>An ordinary machine, 1 GHz by its kernel's word.</summary>
+    public static HostSpec Ordinary { get; } = new(1_000_000_400, 1_000_000, 123_456_789_012, TscScaling.None);
+}

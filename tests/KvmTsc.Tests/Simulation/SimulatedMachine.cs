@@ -1,0 +1,130 @@
+using KvmTsc.Clocks;
+using KvmTsc.Execution;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Tests.Simulation;
+
+/// <summary>A VM of a simulated host, on which batches run as they do on a real one.</summary>
+internal sealed class SimulatedMachine : Machine
+{
+    private static int s_count;
+    private readonly int _number = Interlocked.Increment(ref s_count);
+    private readonly List<SimulatedIoctl> _log = [];
+    private bool _guestHasRun;
+
+    public SimulatedMachine(SimulatedHost host, params IReadOnlyList<int> vcpuIds)
+    {
+        SimulatedHost = host;
+        VcpuIds = vcpuIds;
+        VM = new SimulatedVM(host, vcpuIds);
+        Executor = new SimulatedExecutor(this);
+    }
+
+    public SimulatedHost SimulatedHost { get; }
+
+    public SimulatedVM VM { get; }
+
+    /// <summary>Every ioctl that was issued, in order.</summary>
+    public IReadOnlyList<SimulatedIoctl> Log => _log;
+
+    public IEnumerable<SimulatedIoctl> Writes => _log.Where(ioctl => ioctl.IsWrite);
+
+    /// <summary>Gives the errno that an ioctl is to fail with, 0 to let it be.</summary>
+    public Func<SimulatedIoctl, int>? Fault { get; set; }
+
+    /// <summary>What happens right after an ioctl: something else that meddles with the VM.</summary>
+    public Action<SimulatedIoctl>? Meddle { get; set; }
+
+    public int OpenStops { get; private set; }
+
+    public int Stops { get; private set; }
+
+    public override VMIdentity Identity => new($"vm{_number}", 4000 + _number, $"{4000 + _number}:7");
+
+    public override string Vmm => "simulated";
+
+    public override IReadOnlyList<int> VcpuIds { get; }
+
+    public override IVMExecutor Executor { get; }
+
+    public override KvmHostIdentity Host => new(
+        SimulatedHost.Spec.Name,
+        SimulatedHost.Spec.BootId,
+        "6.1.0-simulated",
+        SimulatedHost.Spec.TscKHz,
+        clockSynchronized: true,
+        (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
+        SimulatedHost.SlewPpm,
+        taiOffsetSeconds: 37);
+
+    public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
+
+    public override bool GuestHasRun => _guestHasRun;
+
+    public override ulong RealtimeNow => SimulatedHost.Realtime;
+
+    public override IReadOnlyList<KvmVcpu> DescribeVcpus() =>
+        [.. VcpuIds.Select(id => new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId: null, KvmVcpuState.Stopped))];
+
+    /// <summary>Lets the guest run for a moment.</summary>
+    public void RunGuest()
+    {
+        _guestHasRun = true;
+        VM.Run();
+    }
+
+    /// <summary>Issues one ioctl as a process would that is not under test.</summary>
+    public int Issue(int? vcpuId, KvmIoctl request, nint argument)
+    {
+        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0);
+        SimulatedHost.Time.Advance(SimulatedHost.Spec.IoctlPicoseconds);
+        var errno = Fault?.Invoke(ioctl) ?? 0;
+        if (errno != 0 && request == KvmIoctl.SetTscKHz)
+            VM.Vcpus[vcpuId!.Value].VirtualKHz = (uint)argument;
+        ioctl = ioctl with { Result = errno != 0 ? -errno : VM.Issue(vcpuId, request, argument) };
+        if (request == KvmIoctl.GetClock)
+            ioctl = ioctl with { Clock = VM.ReadClock() };
+        _log.Add(ioctl);
+        Meddle?.Invoke(ioctl);
+        return ioctl.Result;
+    }
+
+    /// <summary>Everything that a failure has to leave as it was, except for kvmclock, which goes on.</summary>
+    public IReadOnlyList<VcpuPicture> Picture() =>
+        [.. VM.Vcpus.Select(vcpu => new VcpuPicture(vcpu.Key, vcpu.Value.Offset, vcpu.Value.VirtualKHz, vcpu.Value.Ratio))];
+
+    internal sealed record VcpuPicture(int VcpuId, ulong Offset, uint KHz, ulong Ratio);
+
+    private sealed class SimulatedExecutor(SimulatedMachine machine) : IVMExecutor
+    {
+        public IVMStop Stop(CancellationToken cancellationToken)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Assert.Equal(0, machine.OpenStops);
+            machine.OpenStops++;
+            machine.Stops++;
+            return new SimulatedStop(machine);
+        }
+    }
+
+    private sealed class SimulatedStop(SimulatedMachine machine) : IVMStop
+    {
+        private bool _disposed;
+
+        public double StoppedMicroseconds => _disposed ? 12.5 : 0;
+
+        public BatchOutcome Run(IoctlBatch batch)
+        {
+            Assert.False(_disposed);
+            return BatchRunner.Run(batch, (vcpuId, request, argument) => machine.Issue(vcpuId, (KvmIoctl)request, argument));
+        }
+
+        public void Dispose()
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+            machine.OpenStops--;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+using System.Numerics;
+
+namespace KvmTsc.Tests.Simulation;
+
+/// <summary>What the kernel keeps of a vCPU's TSC, <c>struct kvm_vcpu_arch</c>.</summary>
+internal sealed class SimulatedVcpu(SimulatedHost host)
+{
+    private static readonly BigInteger s_wrap = BigInteger.One << 64;
+
+    public ulong Offset { get; set; }
+
+    /// <summary>The multiplier that the hardware uses; on a host without scaling it is not there.</summary>
+    public ulong Ratio { get; set; } = host.FractionBits == 0 ? 0 : 1UL << host.FractionBits;
+
+    public uint VirtualKHz { get; set; } = host.Spec.TscKHz;
+
+    public bool CatchUp { get; set; }
+
+    public int Generation { get; set; }
+
+    public ulong WrittenTsc { get; set; }
+
+    public ulong WrittenAt { get; set; }
+
+    /// <summary>The guest's TSC when the host's is <paramref name="hostTsc"/>.</summary>
+    public ulong GuestTsc(ulong hostTsc) => (ulong)((Scale(hostTsc) + Offset) % s_wrap);
+
+    public BigInteger Scale(ulong hostTsc) => host.FractionBits == 0 ? hostTsc : (((BigInteger)hostTsc * Ratio) >> host.FractionBits) % s_wrap;
+
+    public ulong GuestTscNow => GuestTsc(host.Tsc);
+
+    /// <summary>What the guest's TSC really runs at, in Hz.</summary>
+    public double ActualHz => host.FractionBits == 0 ? host.Spec.TscHz : host.Spec.TscHz * (Ratio / Math.Pow(2, host.FractionBits));
+}

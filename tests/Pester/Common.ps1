@@ -1,0 +1,95 @@
+# What the test files share. Each of them dot-sources it in BeforeAll.
+if (-not (Get-Module KvmTsc)) {
+    Import-Module "$PSScriptRoot/../../out/KvmTsc/KvmTsc.psd1"
+}
+
+# The VMs of the file before, should it have left any.
+function Clear-VM {
+    Get-KvmVM -ProcessId $PID -ErrorAction Ignore | Remove-KvmVM
+}
+
+# The independent witness: where the kernel's debugfs shows a VM of this process.
+function Get-KernelDirectory([string] $VMId) {
+    $processId, $descriptor = $VMId -split ':'
+    $directories = @(Get-ChildItem "/proc/$processId/task" -Name | ForEach-Object { "/sys/kernel/debug/kvm/$_-$descriptor" } | Where-Object { Test-Path $_ })
+    if ($directories.Count -ne 1) {
+        throw "debugfs shows $($directories.Count) VMs with the id $VMId."
+    }
+    $directories[0]
+}
+
+# The TSC offsets of a VM's vCPUs, in their order, as debugfs shows them.
+function Get-KernelOffset([string] $Name) {
+    $directory = Get-KernelDirectory (Get-KvmVM $Name).VMId
+    Get-ChildItem $directory -Filter 'vcpu*' -Name | Sort-Object { [int] $_.Substring(4) } | ForEach-Object {
+        [long] [IO.File]::ReadAllText("$directory/$_/tsc-offset")
+    }
+}
+
+# How many VMs of this process the kernel knows.
+function Get-KernelVMCount {
+    @(Get-ChildItem "/proc/$PID/fd" | Where-Object { $_.LinkTarget -eq 'anon_inode:kvm-vm' }).Count
+}
+
+# An object as it comes back from a job or a remote session.
+function Copy-Deserialized([object] $InputObject) {
+    [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($InputObject))
+}
+
+# What a command wrote, the errors that let it go on, and the one that ended it.
+function Invoke-Observed([scriptblock] $Command) {
+    $ErrorActionPreference = 'Continue'
+    $terminating = $null
+    $all = @(try { & $Command 2>&1 } catch { $terminating = $_ })
+    [pscustomobject] @{
+        Output      = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
+        Errors      = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] })
+        Terminating = $terminating
+    }
+}
+
+# An error of ours has an id, a category, a target, and says what to do.
+function Assert-KvmError([object] $ErrorRecord, [string] $Id, [string] $Category, [string] $Target, [string] $Message = '', [string] $Action = '') {
+    $ErrorRecord | Should-HaveType ([System.Management.Automation.ErrorRecord])
+    $ErrorRecord.FullyQualifiedErrorId -split ',' | Select-Object -First 1 | Should-Be $Id
+    "$($ErrorRecord.CategoryInfo.Category)" | Should-Be $Category
+    "$($ErrorRecord.TargetObject)" | Should-Be $Target
+    "$ErrorRecord" | Should-MatchString $Message
+    $ErrorRecord.ErrorDetails.RecommendedAction | Should-NotBeWhiteSpaceString
+    $ErrorRecord.ErrorDetails.RecommendedAction | Should-MatchString $Action
+}
+
+# A session of this process whose user answers every question alike.
+function Get-InteractiveSession {
+    $session = Get-Runspace -Name Interactive
+    if (-not $session) {
+        $recordingHost = & "$PSScriptRoot/RecordingHost.ps1"
+        $state = [initialsessionstate]::CreateDefault2()
+        $state.ImportPSModule((Get-Module KvmTsc).Path)
+        $session = [runspacefactory]::CreateRunspace($recordingHost, $state)
+        $session.Name = 'Interactive'
+        $session.ThreadOptions = 'UseCurrentThread'
+        $session.Open()
+        $session.SessionStateProxy.SetVariable('Recording', $recordingHost.Recording)
+    }
+    $session
+}
+
+# Runs a script there. What -WhatIf says is in Lines, what was asked in Questions.
+function Invoke-Interactive([string] $Script, [string] $Answer = '') {
+    $shell = [powershell]::Create((Get-InteractiveSession))
+    $recording = $shell.Runspace.SessionStateProxy.GetVariable('Recording')
+    $recording.Answer = $Answer
+    $recording.Lines.Clear()
+    $recording.Questions.Clear()
+    $terminating = $null
+    $output = @(try { $shell.AddScript($Script).Invoke() } catch { $terminating = $_.Exception.InnerException.ErrorRecord })
+    [pscustomobject] @{
+        Output      = $output
+        Errors      = @($shell.Streams.Error)
+        Terminating = $terminating
+        Questions   = @($recording.Questions)
+        Lines       = @($recording.Lines)
+    }
+    $shell.Dispose()
+}

@@ -1,0 +1,20 @@
+Describe 'Get-KvmVcpuTscOffset' -Tag Kvm {
+    BeforeAll {
+        . "$PSScriptRoot/Common.ps1"
+        Clear-VM
+        $script:vm = New-KvmVM web01 -VcpuCount 3
+    }
+
+    AfterAll {
+        Clear-VM
+    }
+
+    It 'tells the offsets that the kernel shows, and whose they are' {
+        Set-KvmVcpuTscOffset web01 -VcpuId 1 -OffsetTicks -123456789012 -Force
+        $offsets = Get-KvmVcpuTscOffset web01
+        $offsets.OffsetTicks | Should-BeCollection (Get-KernelOffset web01)
+        $offsets[1].OffsetTicks | Should-Be -123456789012
+        $offsets.VcpuId | Should-BeCollection 0, 1, 2
+        $offsets | Should-All { $_.VMName -eq 'web01' -and $_.VMId -eq $vm.VMId -and $_.ProcessId -eq $PID -and $_.StoppedMicroseconds -eq 0 }
+    }
+}

@@ -1,0 +1,75 @@
+#Requires -Version 7.6
+<#
+.SYNOPSIS
+Runs the tests of the cmdlets, in the PowerShell that it is started in: a fresh one, as in
+pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
+.DESCRIPTION
+Host  what needs no KVM
+Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
+Its last line is the count.
+#>
+[CmdletBinding()]
+param(
+    [Parameter(Mandatory, Position = 0)]
+    [ValidateSet('Host', 'Kvm')]
+    [string] $Tier,
+
+    # The staged module.
+    [Parameter(Mandatory, Position = 1)]
+    [string] $Manifest,
+
+    # Where the report goes.
+    [Parameter(Mandatory, Position = 2)]
+    [string] $Results,
+
+    # The test files, all if none are given.
+    [Parameter(Position = 3)]
+    [string[]] $Path = $PSScriptRoot
+)
+
+Set-StrictMode -Version 3.0
+$ErrorActionPreference = 'Stop'
+$PSStyle.OutputRendering = 'PlainText'
+
+# Pester ignores what it does not know, so a misspelt key would go unnoticed.
+function Get-Configuration([string] $Path) {
+    $data = Import-PowerShellDataFile $Path
+    $configuration = New-PesterConfiguration
+    foreach ($section in $data.Keys) {
+        if ($section -notin $configuration.PSObject.Properties.Name) {
+            throw "${Path}: Pester's configuration has no section '$section'."
+        }
+        foreach ($key in $data[$section].Keys) {
+            if ($key -notin $configuration.$section.PSObject.Properties.Name) {
+                throw "${Path}: Pester's configuration has no '$section.$key'."
+            }
+            $configuration.$section.$key = $data[$section][$key]
+        }
+    }
+    $configuration
+}
+
+if ('-NonInteractive' -notin [Environment]::GetCommandLineArgs()) {
+    throw "Start it in a PowerShell of its own that asks nothing: pwsh -NoProfile -NonInteractive -File $PSCommandPath $Tier $Manifest $Results"
+}
+Import-Module Pester -MinimumVersion 6.0.1
+Import-Module (Convert-Path $Manifest)
+
+$configuration = Get-Configuration (Join-Path $PSScriptRoot PesterConfiguration.psd1)
+$configuration.Run.Path = $Path
+if ($Tier -eq 'Kvm') {
+    $configuration.Filter.Tag = 'Kvm'
+}
+else {
+    $configuration.Filter.ExcludeTag = 'Kvm'
+}
+$null = New-Item $Results -ItemType Directory -Force
+$configuration.TestResult.OutputPath = Join-Path $Results "Pester-$Tier.xml"
+$configuration.TestResult.TestSuiteName = "KvmTsc cmdlets, $Tier"
+
+$run = Invoke-Pester -Configuration $configuration
+$failed = $run.FailedCount + $run.FailedBlocksCount + $run.FailedContainersCount + $run.InconclusiveCount
+Write-Output "$($run.PassedCount) passed, $failed failed, $($run.SkippedCount) skipped"
+if ($failed -gt 0 -or $run.PassedCount -eq 0) {
+    exit 1
+}

@@ -1,0 +1,19 @@
+@{
+    Run        = @{
+        PassThru                 = $true
+        FailOnNullOrEmptyForEach = $true
+    }
+    Should     = @{
+        DisableV5 = $true
+    }
+    Output     = @{
+        Verbosity           = 'Normal'
+        StackTraceVerbosity = 'FirstLine'
+        RenderMode          = 'Plaintext'
+        CIFormat            = 'None'
+    }
+    TestResult = @{
+        Enabled      = $true
+        OutputFormat = 'JUnitXml'
+    }
+}
