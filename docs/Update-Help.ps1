@@ -24,29 +24,55 @@ Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 $Utf8 = [Text.UTF8Encoding]::new($false)
 
-# PlatyPS's own text for -WhatIf and -Confirm is added to ours by every update, and a cmdlet that writes nothing gets an output.
-function Restore-Text($Updated, $Written) {
-    foreach ($parameter in $Updated.Parameters) {
-        $before = $Written.Parameters | Where-Object Name -EQ $parameter.Name
+# What people have written, put to what the cmdlet is now. Update-CommandHelp keeps parameters that are gone and adds its own text for -WhatIf
+# and -Confirm to ours with every update.
+function Copy-Text($Page, $CommandHelp) {
+    foreach ($property in 'Synopsis', 'Description', 'Notes', 'Aliases') {
+        $CommandHelp.$property = $Page.$property
+    }
+    $CommandHelp.AliasHeaderFound = $true
+    foreach ($list in 'Examples', 'RelatedLinks') {
+        $CommandHelp.$list.Clear()
+        $Page.$list | ForEach-Object { $CommandHelp.$list.Add($_) }
+    }
+    foreach ($parameter in $CommandHelp.Parameters) {
+        $before = $Page.Parameters | Where-Object Name -EQ $parameter.Name
         if ($before) {
             $parameter.Description = $before.Description
+            $parameter.DefaultValue = $before.DefaultValue
         }
     }
-    if ($Written.Outputs.Typename -contains 'None') {
-        $null = $Updated.Outputs.RemoveAll({ param($output) $output.Typename -eq 'System.Object' })
+    Copy-TypeText $Page.Inputs $CommandHelp.Inputs
+    Copy-TypeText $Page.Outputs $CommandHelp.Outputs
+}
+
+# A cmdlet that takes or returns nothing has the type None in a page, and in code no type, void or object.
+function Copy-TypeText($Page, $Types) {
+    $none = $Page | Where-Object Typename -EQ 'None'
+    if ($none -and -not ($Types | Where-Object Typename -NotIn 'System.Void', 'System.Object')) {
+        $Types.Clear()
+        $Types.Add($none)
     }
+    foreach ($type in $Types) {
+        $before = $Page | Where-Object Typename -EQ $type.Typename
+        if ($before) {
+            $type.Description = $before.Description
+        }
+    }
+}
+
+# From a copy of the module without its help, which PlatyPS would read along with the cmdlets.
+function Import-Bare([string] $Manifest, [string] $Folder) {
+    $source = Split-Path (Resolve-Path $Manifest).ProviderPath
+    $null = New-Item $Folder -ItemType Directory
+    Get-ChildItem $source -File | Copy-Item -Destination $Folder
+    Import-Module (Join-Path $Folder (Split-Path $Manifest -Leaf)) -PassThru
 }
 
 # Writes a page; one that would only get a new date stays as it is.
 function Write-Page($CommandHelp, [string] $Path) {
-    $folder = Join-Path ([IO.Path]::GetTempPath()) ([IO.Path]::GetRandomFileName())
-    try {
-        $file = Export-MarkdownCommandHelp $CommandHelp -OutputFolder $folder -Encoding $Utf8
-        $text = [IO.File]::ReadAllText($file.FullName).TrimEnd() + "`n"
-    }
-    finally {
-        Remove-Item $folder -Recurse -ErrorAction Ignore
-    }
+    $file = Export-MarkdownCommandHelp $CommandHelp -OutputFolder $Temporary -Encoding $Utf8 -Force
+    $text = [IO.File]::ReadAllText($file.FullName).TrimEnd() + "`n"
     $old = (Test-Path $Path) ? [IO.File]::ReadAllText($Path) : ''
     $date = '(?m)^ms\.date: .*$'
     if (($text -replace $date) -ne ($old -replace $date)) {
@@ -56,18 +82,22 @@ function Write-Page($CommandHelp, [string] $Path) {
 }
 
 $Help = (Resolve-Path $Help).ProviderPath
-$module = Import-Module (Resolve-Path $Manifest).ProviderPath -PassThru
-$commands = Get-Command -Module $module.Name -CommandType Cmdlet, Function
-foreach ($command in $commands) {
-    $page = Join-Path $Help "$($command.Name).md"
-    if (Test-Path $page) {
-        $updated = & { Set-StrictMode -Off; Update-CommandHelp $page } # which runs script of its own in our scope
-        Restore-Text $updated (Import-MarkdownCommandHelp $page)
+$Temporary = Join-Path ([IO.Path]::GetTempPath()) ([IO.Path]::GetRandomFileName())
+try {
+    $module = Import-Bare $Manifest (Join-Path $Temporary (Split-Path $Manifest -LeafBase))
+    $commands = Get-Command -Module $module.Name -CommandType Cmdlet, Function
+    foreach ($command in $commands) {
+        $path = Join-Path $Help "$($command.Name).md"
+        $commandHelp = & { Set-StrictMode -Off; New-CommandHelp $command } # PlatyPS runs script of its own in our scope
+        $commandHelp.Syntax | ForEach-Object { $_.HasCmdletBinding = $true }
+        if (Test-Path $path) {
+            Copy-Text (Import-MarkdownCommandHelp $path) $commandHelp
+        }
+        Write-Page $commandHelp $path
     }
-    else {
-        $updated = New-CommandHelp $command
-    }
-    Write-Page $updated $page
+}
+finally {
+    Remove-Item $Temporary -Recurse -ErrorAction Ignore
 }
 foreach ($page in Get-ChildItem $Help -Filter *.md -Exclude about_*) {
     if ($page.BaseName -notin $commands.Name) {

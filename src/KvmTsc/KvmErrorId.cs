@@ -96,6 +96,9 @@ public enum KvmErrorId
     /// <summary>Working inside the process that runs the VM failed.</summary>
     AttachFailed,
 
+    /// <summary>The VM was not resumed in the time that was given.</summary>
+    ResumeTimeout,
+
     /// <summary>Another call to the system failed.</summary>
     SystemCallFailed,
 }

@@ -3,6 +3,11 @@ if (-not (Get-Module KvmTsc)) {
     Import-Module "$PSScriptRoot/../../out/KvmTsc/KvmTsc.psd1"
 }
 
+# The manifest: a module whose root is an assembly gives that as its path.
+function Get-ManifestPath {
+    Join-Path (Get-Module KvmTsc).ModuleBase KvmTsc.psd1
+}
+
 # The VMs of the file before, should it have left any.
 function Clear-VM {
     Get-KvmVM -ProcessId $PID -ErrorAction Ignore | Remove-KvmVM
@@ -65,7 +70,7 @@ function Get-InteractiveSession {
     if (-not $session) {
         $recordingHost = & "$PSScriptRoot/RecordingHost.ps1"
         $state = [initialsessionstate]::CreateDefault2()
-        $state.ImportPSModule((Get-Module KvmTsc).Path)
+        $state.ImportPSModule((Get-ManifestPath))
         $session = [runspacefactory]::CreateRunspace($recordingHost, $state)
         $session.Name = 'Interactive'
         $session.ThreadOptions = 'UseCurrentThread'

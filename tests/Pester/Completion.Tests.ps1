@@ -59,7 +59,7 @@ Describe 'Completion' -Tag Kvm {
     It 'completes to what selects the VM: <_>' -ForEach 'web 02', 'it''s', '$db' {
         $name = $_
         $completed = (Get-Completion 'Get-KvmVM ').CompletionText
-        $selected = $completed | ForEach-Object { Invoke-Expression "Get-KvmVM $_" }
+        $selected = $completed | ForEach-Object { & ([scriptblock]::Create("Get-KvmVM $_")) }
         $selected.VMName -contains $name | Should-BeTrue
     }
 }

@@ -4,17 +4,22 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
         . "$PSScriptRoot/Common.ps1"
         Clear-VM
 
-        # Starts a script in a runspace of its own, on a thread of its own. $signal.Thread becomes that thread once the script sets it.
-        function Start-Pipeline([string] $Script) {
+        function Open-Session {
             $state = [initialsessionstate]::CreateDefault2()
-            $state.ImportPSModule((Get-Module KvmTsc).Path)
-            $runspace = [runspacefactory]::CreateRunspace($state)
-            $runspace.Open()
+            $state.ImportPSModule((Get-ManifestPath))
+            $session = [runspacefactory]::CreateRunspace($state)
+            $session.Open()
+            $session
+        }
+
+        # Starts a script on a thread of its own, which is $signal.Thread once the script has set it.
+        function Open-Pipeline([string] $Script) {
             $signal = [hashtable]::Synchronized(@{ Thread = $null })
-            $runspace.SessionStateProxy.SetVariable('signal', $signal)
-            $shell = [powershell]::Create($runspace).AddScript($Script)
+            $session.SessionStateProxy.SetVariable('signal', $signal)
+            $shell = [powershell]::Create($session).AddScript($Script)
             $output = [System.Management.Automation.PSDataCollection[psobject]]::new()
-            @{ Shell = $shell; Runspace = $runspace; Signal = $signal; Output = $output; Running = $shell.BeginInvoke([System.Management.Automation.PSDataCollection[psobject]]::new(), $output) }
+            $null = $shell.BeginInvoke([System.Management.Automation.PSDataCollection[psobject]]::new(), $output)
+            @{ Shell = $shell; Signal = $signal; Output = $output }
         }
 
         # The limit only turns a hang into a failure.
@@ -24,7 +29,7 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
             }
         }
 
-        function Stop-Pipeline([hashtable] $Pipeline) {
+        function Close-Pipeline([hashtable] $Pipeline) {
             $stopping = $Pipeline.Shell.BeginStop($null, $null)
             if (-not $stopping.AsyncWaitHandle.WaitOne(120000)) {
                 throw 'The pipeline does not stop.'
@@ -32,9 +37,12 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
             $Pipeline.Shell.EndStop($stopping)
             "$($Pipeline.Shell.InvocationStateInfo.State)"
         }
+
+        $script:session = Open-Session
     }
 
     AfterAll {
+        $session.Dispose()
         Clear-VM
     }
 
@@ -48,9 +56,9 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
         Set-KvmVcpuTscOffset web01 -1000
         $hold = ([KvmTsc.Machines.LocalMachines]::All | Where-Object { $_.Identity.Id -eq $vm.VMId }).Executor.Stop([Threading.CancellationToken]::None)
         try {
-            $pipeline = Start-Pipeline "Get-KvmVM web01 | ForEach-Object { `$signal.Thread = [Threading.Thread]::CurrentThread; `$_ } | $Script"
+            $pipeline = Open-Pipeline "Get-KvmVM web01 | ForEach-Object { `$signal.Thread = [Threading.Thread]::CurrentThread; `$_ } | $Script"
             Wait-Until { $pipeline.Signal.Thread -and ($pipeline.Signal.Thread.ThreadState -band [Threading.ThreadState]::WaitSleepJoin) }
-            Stop-Pipeline $pipeline | Should-Be 'Stopped'
+            Close-Pipeline $pipeline | Should-Be 'Stopped'
         }
         finally {
             $hold.Dispose()
@@ -60,24 +68,22 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
         Set-KvmVcpuTscOffset web01 7
         Get-KernelOffset web01 | Should-Be 7
         Remove-KvmVM web01
-        $pipeline.Runspace.Dispose()
     }
 
     It 'in the midst of a test of many offsets ends, and leaves no VM' {
         $before = Get-KernelVMCount
-        $pipeline = Start-Pipeline 'Test-KvmVcpuTscOffset -OffsetTicks (1..1000000)'
+        $pipeline = Open-Pipeline 'Test-KvmVcpuTscOffset -OffsetTicks (1..1000000)'
         Wait-Until { $pipeline.Output.Count -gt 0 }
-        Stop-Pipeline $pipeline | Should-Be 'Stopped'
+        Close-Pipeline $pipeline | Should-Be 'Stopped'
         $pipeline.Output.Count | Should-BeLessThan 1000003
-        $pipeline.Runspace.Dispose()
         Get-KernelVMCount | Should-Be $before
     }
 
     It 'leaves the VMs of the process when its runspace goes' {
         $null = New-KvmVM web01
-        $pipeline = Start-Pipeline 'New-KvmVM web02'
-        $null = $pipeline.Shell.EndInvoke($pipeline.Running)
-        $pipeline.Runspace.Dispose()
+        $other = Open-Session
+        $null = [powershell]::Create($other).AddScript('New-KvmVM web02').Invoke()
+        $other.Dispose()
         (Get-KvmVM -ProcessId $PID).VMName | Should-BeCollection web01, web02
     }
 }

@@ -27,7 +27,7 @@ BeforeAll {
             }
             $result = New-Item "$directory/result"
             chmod 666 $result
-            $arguments = (Get-Process -Id $PID).Path, '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", (Get-Module KvmTsc).Path
+            $arguments = (Get-Process -Id $PID).Path, '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", (Get-ManifestPath)
             $log = sh -c $CommandLine $directory @arguments (ConvertTo-Json $Script -Compress) $result.FullName 2>&1
             $observed = Get-Content $result | ConvertFrom-Json
             if (-not $observed) {

@@ -72,7 +72,7 @@ Describe 'Remove-KvmVM' -Tag Kvm {
     }
 
     It 'is done to all when the module goes' {
-        $observed = Invoke-Interactive '$path = (Get-Module KvmTsc).Path; Remove-Module KvmTsc; Import-Module $path'
+        $observed = Invoke-Interactive '$manifest = Join-Path (Get-Module KvmTsc).ModuleBase KvmTsc.psd1; Remove-Module KvmTsc; Import-Module $manifest'
         $observed.Errors | Should-BeCollection @()
         Get-KernelVMCount | Should-Be 0
     }

@@ -2,11 +2,11 @@ Describe 'Resolve-KvmTscOffset' {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
 
-        function New-Clock([object] $Nanoseconds, [object] $HostTsc, [string] $Name = 'web01') {
+        function ConvertTo-Clock([object] $Nanoseconds, [object] $HostTsc, [string] $Name = 'web01') {
             [KvmTsc.Clocks.KvmClock]::new($Name, 4711, '4711:12', $Nanoseconds, 1700000000000000000, $HostTsc, $null -eq $HostTsc ? 0 : 14, 0)
         }
 
-        function New-Frequency([uint] $KHz, [ulong] $Ratio = 0, [int] $FractionBits = 0, [int] $VcpuId = 0) {
+        function ConvertTo-Frequency([uint] $KHz, [ulong] $Ratio = 0, [int] $FractionBits = 0, [int] $VcpuId = 0) {
             [KvmTsc.Clocks.KvmTscFrequency]::new('web01', 4711, '4711:12', $VcpuId, $KHz, $KHz, $Ratio, $FractionBits, 0)
         }
     }
@@ -24,7 +24,7 @@ Describe 'Resolve-KvmTscOffset' {
         @{ Case = 'a kvmclock that wrapped'; Offset = 0; From = '18446744073709551615', '0'; To = '999999', '0'; KHz = 1000000; Expected = 1000000 }
         @{ Case = 'a destination that booted later'; Offset = -103114404813; From = '7298441468', '118000000000'; To = '12552352739', '3500000000'; KHz = 2096011; Expected = 22397851004 }
     ) {
-        $resolved = Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks $Offset (New-Clock $From[0] $From[1]) (New-Clock $To[0] $To[1]) (New-Frequency $KHz)
+        $resolved = Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks $Offset (ConvertTo-Clock $From[0] $From[1]) (ConvertTo-Clock $To[0] $To[1]) (ConvertTo-Frequency $KHz)
         $resolved.OffsetTicks | Should-Be $Expected
     }
 
@@ -47,35 +47,35 @@ Describe 'Resolve-KvmTscOffset' {
             KHz = 2000000; Ratio = 0, 0; DestinationRatio = 3435973836, 32; Expected = 202000000188
         }
     ) {
-        $resolved = Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks $Offset (New-Clock $From[0] $From[1]) (New-Clock $To[0] $To[1]) (New-Frequency $KHz @Ratio) -DestinationFrequency (New-Frequency $KHz @DestinationRatio)
+        $resolved = Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks $Offset (ConvertTo-Clock $From[0] $From[1]) (ConvertTo-Clock $To[0] $To[1]) (ConvertTo-Frequency $KHz @Ratio) -DestinationFrequency (ConvertTo-Frequency $KHz @DestinationRatio)
         $resolved.OffsetTicks | Should-Be $Expected
     }
 
     It 'names the destination''s VM and the vCPU, so that the result can be piped on' {
-        $resolved = Resolve-KvmTscOffset -VcpuId 3 -OffsetTicks 0 (New-Clock 0 0 web01) (New-Clock 0 0 web01-new) (New-Frequency 1000000)
+        $resolved = Resolve-KvmTscOffset -VcpuId 3 -OffsetTicks 0 (ConvertTo-Clock 0 0 -Name web01) (ConvertTo-Clock 0 0 -Name web01-new) (ConvertTo-Frequency 1000000)
         $resolved | Should-HaveType ([KvmTsc.Clocks.KvmVcpuTscOffset])
         $resolved.VMName, $resolved.ProcessId, $resolved.VMId, $resolved.VcpuId | Should-BeCollection web01-new, 4711, '4711:12', 3
     }
 
     It 'takes offsets from the pipeline, and for each vCPU its own frequency' {
         $offsets = 0, 1 | ForEach-Object { [pscustomobject] @{ VcpuId = $_; OffsetTicks = 100 * $_ } }
-        $resolved = $offsets | Resolve-KvmTscOffset (New-Clock 0 0) (New-Clock 1000000000 0) (New-Frequency 1000000), (New-Frequency 2000000 -VcpuId 1)
+        $resolved = $offsets | Resolve-KvmTscOffset (ConvertTo-Clock 0 0) (ConvertTo-Clock 1000000000 0) (ConvertTo-Frequency 1000000), (ConvertTo-Frequency 2000000 -VcpuId 1)
         $resolved.VcpuId | Should-BeCollection 0, 1
         $resolved.OffsetTicks | Should-BeCollection 1000000000, 2000000100
     }
 
     It 'takes one frequency for all vCPUs' {
         $offsets = 0, 1 | ForEach-Object { [pscustomobject] @{ VcpuId = $_; OffsetTicks = $_ } }
-        ($offsets | Resolve-KvmTscOffset (New-Clock 0 0) (New-Clock 1000000000 0) (New-Frequency 1000000 -VcpuId 7)).OffsetTicks |
+        ($offsets | Resolve-KvmTscOffset (ConvertTo-Clock 0 0) (ConvertTo-Clock 1000000000 0) (ConvertTo-Frequency 1000000 -VcpuId 7)).OffsetTicks |
             Should-BeCollection 1000000000, 1000000001
     }
 
     It 'takes readings that came back from a job' {
         $arguments = @{
-            Source               = Copy-Deserialized (New-Clock 1000000000 18446744073709551615)
-            Destination          = Copy-Deserialized (New-Clock 3000000000 7)
-            Frequency            = Copy-Deserialized (New-Frequency 2000000 4294967296 32)
-            DestinationFrequency = Copy-Deserialized (New-Frequency 2000000 4294967296 32)
+            Source               = Copy-Deserialized (ConvertTo-Clock 1000000000 18446744073709551615)
+            Destination          = Copy-Deserialized (ConvertTo-Clock 3000000000 7)
+            Frequency            = Copy-Deserialized (ConvertTo-Frequency 2000000 -Ratio 4294967296 -FractionBits 32)
+            DestinationFrequency = Copy-Deserialized (ConvertTo-Frequency 2000000 -Ratio 4294967296 -FractionBits 32)
         }
         (Copy-Deserialized ([pscustomobject] @{ VcpuId = 0; OffsetTicks = 0 }) | Resolve-KvmTscOffset @arguments).OffsetTicks | Should-Be 3999999992
     }
@@ -85,13 +85,13 @@ Describe 'Resolve-KvmTscOffset' {
             @{ Side = 'source'; From = $null; To = '5' }
             @{ Side = 'destination'; From = '5'; To = $null }
         ) {
-            $observed = Invoke-Observed { Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks 0 (New-Clock 0 $From) (New-Clock 0 $To web01-new) (New-Frequency 1000000) }
+            $observed = Invoke-Observed { Resolve-KvmTscOffset -VcpuId 0 -OffsetTicks 0 (ConvertTo-Clock 0 $From) (ConvertTo-Clock 0 $To -Name web01-new) (ConvertTo-Frequency 1000000) }
             $observed.Output | Should-BeCollection @()
             Assert-KvmError $observed.Errors[0] ClockWithoutTriple InvalidOperation web01-new "The $Side's clock reading has no host TSC" 'Set-KvmClock'
         }
 
         It 'is a source that scales while the destination''s ratio is not known' {
-            $observed = Invoke-Observed { Resolve-KvmTscOffset -VcpuId 2 -OffsetTicks 0 (New-Clock 0 0) (New-Clock 0 0 web01-new) (New-Frequency 2000000 3469012046 32) }
+            $observed = Invoke-Observed { Resolve-KvmTscOffset -VcpuId 2 -OffsetTicks 0 (ConvertTo-Clock 0 0) (ConvertTo-Clock 0 0 -Name web01-new) (ConvertTo-Frequency 2000000 -Ratio 3469012046 -FractionBits 32) }
             $observed.Output | Should-BeCollection @()
             Assert-KvmError $observed.Errors[0] InvalidValue InvalidData 'web01-new vCPU 2' 'scales its TSC for vCPU 2' '-DestinationFrequency'
         }
@@ -99,7 +99,7 @@ Describe 'Resolve-KvmTscOffset' {
         It 'is a vCPU without frequency, and the others go on' {
             $offsets = 0..2 | ForEach-Object { [pscustomobject] @{ VcpuId = $_; OffsetTicks = 0 } }
             $observed = Invoke-Observed {
-                $offsets | Resolve-KvmTscOffset (New-Clock 0 0) (New-Clock 0 0 web01-new) (New-Frequency 1000000), (New-Frequency 1000000 -VcpuId 2)
+                $offsets | Resolve-KvmTscOffset (ConvertTo-Clock 0 0) (ConvertTo-Clock 0 0 -Name web01-new) (ConvertTo-Frequency 1000000), (ConvertTo-Frequency 1000000 -VcpuId 2)
             }
             $observed.Output.VcpuId | Should-BeCollection 0, 2
             $observed.Errors | Should-BeCollection -Count 1
@@ -113,9 +113,9 @@ Describe 'Resolve-KvmTscOffset' {
             @{ What = 'an object that is no clock'; Arguments = @{ Source = [pscustomobject] @{ Name = 'web01' } }; Id = 'ParameterArgumentTransformationError' }
             @{ What = 'a clock whose value is no number'; Arguments = @{ Source = [pscustomobject] @{ ClockNanoseconds = 'late'; HostTsc = 1; Flags = 14; ProcessId = 1; StoppedMicroseconds = 0 } }; Id = 'ParameterArgumentTransformationError' }
             @{ What = 'a clock without its value'; Arguments = @{ Source = [pscustomobject] @{ VMName = 'web01'; HostTsc = 1 } }; Id = 'ParameterArgumentTransformationError' }
-            @{ What = 'no frequency at all'; Arguments = @{ Frequency = @() }; Id = 'ParameterArgumentValidationErrorEmptyArrayNotAllowed' }
+            @{ What = 'no frequency at all'; Arguments = @{ Frequency = @() }; Id = 'ParameterArgumentValidationError' }
         ) {
-            $all = @{ VcpuId = 0; OffsetTicks = 0; Source = New-Clock 0 0; Destination = New-Clock 0 0; Frequency = New-Frequency 1000000 }
+            $all = @{ VcpuId = 0; OffsetTicks = 0; Source = ConvertTo-Clock 0 0; Destination = ConvertTo-Clock 0 0; Frequency = ConvertTo-Frequency 1000000 }
             foreach ($name in $Arguments.Keys) {
                 $all[$name] = $Arguments[$name]
             }

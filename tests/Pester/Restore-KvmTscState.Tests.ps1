@@ -9,7 +9,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
         Set-KvmClock web01 $day
 
         # A state with some values changed, as if it came from elsewhere.
-        function Get-ChangedState([hashtable] $Values, [hashtable] $HostValues = @{}, [hashtable] $VcpuValues = @{}) {
+        function Get-ChangedState([hashtable] $Values = @{}, [hashtable] $HostValues = @{}, [hashtable] $VcpuValues = @{}) {
             $state = Copy-Deserialized (Save-KvmTscState web01)
             foreach ($name in $Values.Keys) { $state.$name = $Values[$name] }
             foreach ($name in $HostValues.Keys) { $state.Host.$name = $HostValues[$name] }
@@ -56,7 +56,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
     }
 
     It 'computes them as documented for a state of another boot, measured by CLOCK_REALTIME' {
-        $state = Get-ChangedState @{ HostTsc = 5000000000 } @{ BootId = 'b5a7f5c6-0000-4000-8000-000000000000'; MaxErrorMicroseconds = 10 }
+        $state = Get-ChangedState @{ HostTsc = 5000000000 } -HostValues @{ BootId = 'b5a7f5c6-0000-4000-8000-000000000000'; MaxErrorMicroseconds = 10 }
         $result = Restore-KvmTscState web02 $state
         "$($result.Method), $($result.MeasuredBy)" | Should-Be 'Best, Realtime'
 
@@ -82,7 +82,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
     }
 
     It 'sets the frequency of the state' {
-        $state = Get-ChangedState @{}
+        $state = Get-ChangedState
         $state.Vcpus | ForEach-Object { $_.TscKHz = $kHz + 100 }
         $result = Restore-KvmTscState web02 $state
         (Get-KvmTscFrequency web02).TscKHz | Should-BeCollection ($kHz + 100), ($kHz + 100)
@@ -112,11 +112,11 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
         }
         @{
             Name = 'unequal offsets'; Id = 'UnequalOffsets'; Category = 'InvalidOperation'; Message = '2 different TSC offsets'; Action = '-Force'
-            State = { Get-ChangedState @{} @{} @{ OffsetTicks = 5 } }
+            State = { Get-ChangedState -VcpuValues @{ OffsetTicks = 5 } }
         }
         @{
             Name = 'a frequency that no host has'; Id = 'FrequencyUnsupported'; Category = 'InvalidArgument'; Message = '4294967295 kHz'; Action = 'frequency|scaling'
-            State = { Get-ChangedState @{} @{} @{ TscKHz = 4294967295 } }
+            State = { Get-ChangedState -VcpuValues @{ TscKHz = 4294967295 } }
         }
         @{
             Name = 'a state without vCPUs'; Id = 'InvalidValue'; Category = 'InvalidData'; Message = 'no vCPUs'; Action = 'Save-KvmTscState'
@@ -128,11 +128,11 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
         }
         @{
             Name = 'a state that names a vCPU twice'; Id = 'InvalidValue'; Category = 'InvalidData'; Message = 'twice'; Action = 'Save-KvmTscState'
-            State = { Get-ChangedState @{} @{} @{ VcpuId = 1 } }
+            State = { Get-ChangedState -VcpuValues @{ VcpuId = 1 } }
         }
         @{
             Name = 'a guest that would go back in time'; Id = 'GuestTscBackwards|ClockBackwards'; Category = 'InvalidOperation'; Message = 'would go back by'; Action = '-Force'
-            State = { $null = Test-KvmVcpuTscOffset -Name web02; Get-ChangedState @{ ClockNanoseconds = 0 } @{} }
+            State = { $null = Test-KvmVcpuTscOffset -Name web02; Get-ChangedState @{ ClockNanoseconds = 0 } }
         }
     ) {
         It 'with an error, and nothing changes; with -WhatIf too; and the next state is restored' {
@@ -167,7 +167,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
     }
 
     It 'takes unequal offsets with -Force, each as it is' {
-        $null = Restore-KvmTscState web02 (Get-ChangedState @{} @{} @{ OffsetTicks = 5 }) -Force
+        $null = Restore-KvmTscState web02 (Get-ChangedState -VcpuValues @{ OffsetTicks = 5 }) -Force
         Get-KernelOffset web02 | Should-BeCollection 5, 1000000000000000
     }
 

@@ -11,15 +11,15 @@ BeforeDiscovery {
         @{ Command = 'Set-KvmTscFrequency'; Value = { @{ TscKHz = (Get-KvmHost).TscKHz; PassThru = $true } } }
         @{ Command = 'Set-KvmVcpuTscOffset'; Value = { @{ OffsetTicks = 77; PassThru = $true; Force = $true } } }
     )
-    $takesVcpus = $cmdlets | Where-Object Command -NotIn 'Get-KvmClock', 'Save-KvmTscState', 'Set-KvmClock'
+    $script:takesVcpus = $cmdlets | Where-Object Command -NotIn 'Get-KvmClock', 'Save-KvmTscState', 'Set-KvmClock'
 }
 
 Describe 'Selecting VMs for <Command>' -Tag Kvm -ForEach $cmdlets {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
         Clear-VM
-        $alpha, $beta, $gamma = 'alpha', 'beta', 'gamma' | New-KvmVM
-        $value = & $Value
+        $script:alpha, $null, $script:gamma = 'alpha', 'beta', 'gamma' | New-KvmVM
+        $script:value = & $Value
     }
 
     AfterAll {
@@ -110,7 +110,7 @@ Describe 'Selecting vCPUs for <Command>' -Tag Kvm -ForEach $takesVcpus {
         Clear-VM
         $null = New-KvmVM alpha -VcpuCount 4
         $null = New-KvmVM beta -VcpuCount 2
-        $value = & $Value
+        $script:value = & $Value
     }
 
     AfterAll {

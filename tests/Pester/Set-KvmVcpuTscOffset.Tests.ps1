@@ -110,9 +110,13 @@ Describe 'Set-KvmVcpuTscOffset' -Tag Kvm {
         Get-KernelOffset web01 | Should-BeCollection -2000, -2000
     }
 
-    It 'refuses two offsets for one vCPU' {
-        $observed = Invoke-Observed { 5, 6 | ForEach-Object { [pscustomobject] @{ VMName = 'web01'; OffsetTicks = $_ } } | Set-KvmVcpuTscOffset -WhatIf }
+    It 'refuses two offsets for one vCPU: that VM gets neither, others get theirs' {
+        $values = @{ VMName = 'web01'; OffsetTicks = 5 }, @{ VMName = 'web01'; OffsetTicks = 6 }, @{ VMName = 'web02'; OffsetTicks = 7 }
+        $observed = Invoke-Observed { $values | ForEach-Object { [pscustomobject] $_ } | Set-KvmVcpuTscOffset }
+        $observed.Errors | Should-BeCollection -Count 1
         Assert-KvmError $observed.Errors[0] InvalidValue InvalidData 'web01 vCPU 0' 'given both 5 and 6' '-VcpuId'
+        Get-KernelOffset web01 | Should-BeCollection -1000, -1000
+        Get-KernelOffset web02 | Should-BeCollection 7, 7
     }
 
     It 'refuses what is no offset of 64 bits: <_>' -ForEach '9223372036854775808', '-9223372036854775809', 'much' {

@@ -9,7 +9,7 @@ namespace KvmTsc.PowerShell.Commands;
 /// <summary>Gives a VM the clocks of a captured state: steps 4 to 7 of the algorithm.</summary>
 [Cmdlet(VerbsData.Restore, "KvmTscState", SupportsShouldProcess = true)]
 [OutputType(typeof(KvmTscMigrationResult))]
-public sealed class RestoreKvmTscStateCommand : KvmCommand
+public sealed class RestoreKvmTscStateCommand : RestoreCommand
 {
     /// <summary>The VM to be restored: its name, or an object of Get-KvmVM.</summary>
     [Parameter(Mandatory = true, Position = 0)]
@@ -23,20 +23,12 @@ public sealed class RestoreKvmTscStateCommand : KvmCommand
     [FromProperties(typeof(KvmTscState))]
     public KvmTscState State { get; set; } = null!;
 
-    /// <summary>How offsets are found: exactly where possible, or as documented.</summary>
-    [Parameter]
-    public TscMethod Method { get; set; }
-
-    /// <summary>Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</summary>
-    [Parameter]
-    public SwitchParameter Force { get; set; }
-
     /// <inheritdoc/>
     protected override void ProcessRecord() => For(VM, () =>
     {
         var machine = Targets.Single(VM);
         var restore = new TscRestore(machine, State, Method, Force);
-        if (ShouldProcess(machine.Identity.ToString(), Questions.Restore(restore.Preview(Cancellation), State.VMName)))
-            WriteObject(restore.Run(Cancellation));
+        if (ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
+            WriteObject(Restore(restore, machine.Identity.Name));
     });
 }

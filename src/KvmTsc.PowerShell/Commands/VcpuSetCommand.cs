@@ -9,6 +9,7 @@ namespace KvmTsc.PowerShell.Commands;
 public abstract class VcpuSetCommand<T> : VcpuCommand where T : notnull
 {
     private readonly Dictionary<string, Dictionary<int, T>> _values = [];
+    private readonly HashSet<string> _contradicted = [];
 
     /// <summary>Writes the values, read back.</summary>
     [Parameter]
@@ -31,7 +32,11 @@ public abstract class VcpuSetCommand<T> : VcpuCommand where T : notnull
         foreach (var id in vcpuIds)
         {
             if (values.TryGetValue(id, out var earlier) && !earlier.Equals(Value))
+            {
+                _contradicted.Add(machine.Identity.Id);
                 throw Contradiction(machine, id, earlier);
+            }
+
             values[id] = Value;
         }
     }
@@ -39,6 +44,8 @@ public abstract class VcpuSetCommand<T> : VcpuCommand where T : notnull
     /// <inheritdoc/>
     protected sealed override void Process(Machine machine, IReadOnlyCollection<int> vcpuIds)
     {
+        if (_contradicted.Contains(machine.Identity.Id))
+            return;
         var values = _values[machine.Identity.Id];
         if (!ShouldProcess($"vCPU {VcpuRange.Format([.. vcpuIds])} of {machine.Identity}", Question(machine, values)))
             return;

@@ -76,6 +76,25 @@ internal static class ClockIoctls
     public static void ExpectEqual(this IoctlBatch batch, int vcpuId, Slot<ulong> value, Slot<ulong> expected) =>
         batch.Add(new BatchStep(BatchStepKind.ExpectEqual, vcpuId, 0, value.Offset, ArgumentIsSlot: true, expected.Offset));
 
+    /// <summary>
+    /// Tells guests that have kvmclock that they were stopped, so that they do not report a soft lockup for the time that they missed, and arms
+    /// their TSC-deadline timers again, where they are pending: an offset write leaves those at the time of the old offset. It ends a batch,
+    /// since it is not undone: what could still fail after it would leave timers armed for offsets that are put back.
+    /// </summary>
+    public static void SettleVcpus(this IoctlBatch batch, IEnumerable<int> vcpuIds)
+    {
+        foreach (var id in vcpuIds)
+            batch.SettleVcpu(id);
+    }
+
+    private static void SettleVcpu(this IoctlBatch batch, int vcpuId)
+    {
+        batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.KvmclockCtrl, 0, ArgumentIsSlot: false));
+        var deadline = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.TscDeadline });
+        batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.GetMsrs, deadline.Offset, ArgumentIsSlot: true));
+        batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.SetMsrs, deadline.Offset, ArgumentIsSlot: true));
+    }
+
     private const int FlagsOffset = 8;
     private const int AddressOffset = 16;
 

@@ -37,7 +37,9 @@ public static class GuestTsc
             var before = ReadBefore(machine, stop, offsets, force);
             var batch = new IoctlBatch();
             TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
-            AddWrites(batch, WritesOf(before, offsets).Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
+            var writes = WritesOf(before, offsets);
+            AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
+            batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
             stop.RunOrThrow(batch, machine.Identity.Name);
         }
 

@@ -21,7 +21,7 @@ internal static class BatchFailure
         var where = step.VcpuId is { } id ? $"vCPU {id} of {vmName}" : vmName;
         var what = step.Kind switch
         {
-            BatchStepKind.Ioctl => $"{KvmRequest.NameOf(step.Request)} on {where} failed: {Marshal.GetPInvokeErrorMessage(outcome.ErrorNumber)} (errno {outcome.ErrorNumber}).",
+            BatchStepKind.Ioctl or BatchStepKind.Attempt => $"{KvmRequest.NameOf(step.Request)} on {where} failed: {Marshal.GetPInvokeErrorMessage(outcome.ErrorNumber)} (errno {outcome.ErrorNumber}).",
             BatchStepKind.ExpectBits => $"kvmclock of {vmName} has no host TSC and CLOCK_REALTIME after it was set: its master clock is off.",
             _ => $"What was written to {where} does not read back.",
         };

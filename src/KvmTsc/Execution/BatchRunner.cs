@@ -40,11 +40,13 @@ public static unsafe class BatchRunner
     {
         switch (step.Kind)
         {
-            case BatchStepKind.Ioctl:
+            case BatchStepKind.Ioctl or BatchStepKind.Attempt:
                 var result = issue(step.VcpuId, step.Request, step.ArgumentIsSlot ? memory + (nint)step.Argument : (nint)step.Argument);
-                if (result >= 0 && step.ResultSlot >= 0)
+                if (result < 0 && step.Kind == BatchStepKind.Ioctl)
+                    return result;
+                if (step.ResultSlot >= 0)
                     *(int*)(memory + step.ResultSlot) = result;
-                return result;
+                return 0;
             case BatchStepKind.ResolveOffset:
                 Resolve((OffsetResolution*)(memory + (nint)step.Argument), memory);
                 return 0;

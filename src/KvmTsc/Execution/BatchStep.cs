@@ -14,6 +14,9 @@ public enum BatchStepKind
 
     /// <summary>Fails unless the 64 bits at <see cref="BatchStep.Argument"/> and at <see cref="BatchStep.Expected"/> are equal.</summary>
     ExpectEqual,
+
+    /// <summary>Issues an ioctl that may fail; its result, or the negated errno, goes where results go.</summary>
+    Attempt,
 }
 
 /// <summary>One step of a batch: flat data, so that it can run in another process as well.</summary>

@@ -18,6 +18,9 @@ internal static class Ioctl
     /// <summary><c>_IOR(type, number, T)</c>: the kernel writes a <typeparamref name="T"/>.</summary>
     public static nuint Ior<T>(byte type, byte number) where T : unmanaged => Number(Read, type, number, Unsafe.SizeOf<T>());
 
+    /// <summary><c>_IOWR(type, number, T)</c>: the kernel reads and writes a <typeparamref name="T"/>.</summary>
+    public static nuint Iowr<T>(byte type, byte number) where T : unmanaged => Number(Write | Read, type, number, Unsafe.SizeOf<T>());
+
     private static nuint Number(uint direction, byte type, byte number, int size) =>
         (direction << 30) | ((uint)size << 16) | ((uint)type << 8) | number;
 }

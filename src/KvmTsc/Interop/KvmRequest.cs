@@ -21,6 +21,8 @@ internal static class KvmRequest
     public static readonly nuint SetRegs = Ioctl.Iow<KvmRegs>(Kvm, 0x82);
     public static readonly nuint GetSregs = Ioctl.Ior<KvmSregs>(Kvm, 0x83);
     public static readonly nuint SetSregs = Ioctl.Iow<KvmSregs>(Kvm, 0x84);
+    public static readonly nuint GetMsrs = Ioctl.Iowr<KvmMsr.Header>(Kvm, 0x88);
+    public static readonly nuint SetMsrs = Ioctl.Iow<KvmMsr.Header>(Kvm, 0x89);
     public static readonly nuint SetTscKHz = Ioctl.Io(Kvm, 0xA2);
     public static readonly nuint GetTscKHz = Ioctl.Io(Kvm, 0xA3);
     public static readonly nuint KvmclockCtrl = Ioctl.Io(Kvm, 0xAD);
@@ -45,6 +47,8 @@ internal static class KvmRequest
         [SetRegs] = "KVM_SET_REGS",
         [GetSregs] = "KVM_GET_SREGS",
         [SetSregs] = "KVM_SET_SREGS",
+        [GetMsrs] = "KVM_GET_MSRS",
+        [SetMsrs] = "KVM_SET_MSRS",
         [SetTscKHz] = "KVM_SET_TSC_KHZ",
         [GetTscKHz] = "KVM_GET_TSC_KHZ",
         [KvmclockCtrl] = "KVM_KVMCLOCK_CTRL",

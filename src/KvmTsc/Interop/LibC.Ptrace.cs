@@ -10,6 +10,7 @@ internal static partial class LibC
     public const int PTRACE_DETACH = 17;
     public const int PTRACE_SYSCALL = 24;
     public const int PTRACE_SETOPTIONS = 0x4200;
+    public const int PTRACE_GETEVENTMSG = 0x4201;
     public const int PTRACE_GETSIGINFO = 0x4202;
     public const int PTRACE_GETREGSET = 0x4204;
     public const int PTRACE_SEIZE = 0x4206;

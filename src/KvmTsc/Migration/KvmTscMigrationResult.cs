@@ -22,7 +22,7 @@ public sealed class KvmTscMigrationResult
         ClockResidualNanoseconds = TscArithmetic.Distance(line.ExpectedClock, after.ClockNanoseconds);
         MeasuredBy = line.MeasuredBy;
         ErrorBoundNanoseconds = line.ErrorBoundNanoseconds;
-        Vcpus = vcpus;
+        Vcpus = vcpus.ToArray(); // PowerShell can index arrays, but not what the compiler makes of a collection expression
         StoppedMicroseconds = after.StoppedMicroseconds;
     }
 

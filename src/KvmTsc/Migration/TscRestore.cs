@@ -1,5 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 
@@ -16,6 +17,7 @@ public sealed class TscRestore
     private readonly TscMethod _method;
     private readonly bool _force;
     private readonly KvmHostIdentity _host;
+    private readonly bool _guestHasRun;
 
     /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
     /// <param name="machine">The VM.</param>
@@ -36,6 +38,7 @@ public sealed class TscRestore
         GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force);
         GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
         _host = machine.Host;
+        _guestHasRun = machine.GuestHasRun;
     }
 
     /// <summary>What a restore would do now: old and new value of kvmclock and of every vCPU's offset. Changes nothing.</summary>
@@ -58,9 +61,25 @@ public sealed class TscRestore
 
     /// <summary>Restores.</summary>
     /// <exception cref="KvmException">It was refused, or it failed; the VM is as it was unless the message says otherwise.</exception>
-    public KvmTscMigrationResult Run(CancellationToken cancellationToken)
+    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => Run(_machine.Executor.Stop(cancellationToken));
+
+    /// <summary>
+    /// Restores at the moment when the VM is resumed, after its VMM has set the clocks to its own idea and before the guest runs.
+    /// </summary>
+    /// <param name="timeout">How long to wait for that.</param>
+    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
+    /// <param name="cancellationToken">Ends waiting.</param>
+    /// <exception cref="KvmException">The VM was not resumed in time, or as for <see cref="Run(CancellationToken)"/>.</exception>
+    public KvmTscMigrationResult RunAtResume(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken) =>
+        _machine.Executor is AttachedExecutor executor
+            ? Run(executor.StopAtResume(timeout, waiting, cancellationToken))
+            : throw new KvmException(
+                KvmErrorId.AttachUnsupported,
+                $"{_machine.Identity.Name} is a VM of this process: nothing resumes it.",
+                "Leave -AtResume out.");
+
+    private KvmTscMigrationResult Run(IVMStop stop)
     {
-        var stop = _machine.Executor.Stop(cancellationToken);
         TscSnapshot before, after;
         KvmClockData clock;
         ulong setting;
@@ -71,6 +90,7 @@ public sealed class TscRestore
             var batch = new IoctlBatch();
             var (stepFour, stepFive) = AddWrites(batch, before);
             var readBack = TscSnapshot.Add(batch, _machine);
+            batch.SettleVcpus(_machine.VcpuIds);
             stop.RunOrThrow(batch, _machine.Identity.Name);
             after = readBack.Read(batch);
             setting = batch.Read(stepFive).HostTsc - batch.Read(stepFour).HostTsc;
@@ -173,7 +193,7 @@ public sealed class TscRestore
 
     private void RefuseBackwards(TscSnapshot before)
     {
-        if (_force || !_machine.GuestHasRun)
+        if (_force || !_guestHasRun)
             return;
         GuestClock.RefuseBackwards(_machine, before.Clock, GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
         if (!before.HasTriple)

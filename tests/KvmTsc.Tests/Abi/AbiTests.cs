@@ -67,13 +67,14 @@ public sealed class AbiTests(AbiTests.Headers headers) : IClassFixture<AbiTests.
 
     private static IEnumerable<(string Name, ulong Value)> Structures()
     {
-        foreach (var type in Types.Where(type => type is { IsValueType: true, IsEnum: false, IsNested: false }))
+        foreach (var type in Types.Where(type => type is { IsValueType: true, IsEnum: false } && !type.IsDefined(typeof(InlineArrayAttribute))))
         {
-            yield return ($"sizeof({type.Name})", SizeOf(type));
+            var name = type.DeclaringType is { } outer ? $"{outer.Name}.{type.Name}" : type.Name;
+            yield return ($"sizeof({name})", SizeOf(type));
             foreach (var field in type.GetFields(All | BindingFlags.Instance))
             {
-                yield return ($"offsetof({type.Name}.{field.Name})", OffsetOf(type, field));
-                yield return ($"sizeof({type.Name}.{field.Name})", SizeOf(field.FieldType));
+                yield return ($"offsetof({name}.{field.Name})", OffsetOf(type, field));
+                yield return ($"sizeof({name}.{field.Name})", SizeOf(field.FieldType));
             }
         }
     }

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <linux/kvm.h>
+#include <signal.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -38,6 +40,8 @@ static void requests(void)
     REQUEST(KVM_GET_SREGS);
     REQUEST(KVM_SET_SREGS);
     REQUEST(KVM_SET_TSC_KHZ);
+    REQUEST(KVM_GET_MSRS);
+    REQUEST(KVM_SET_MSRS);
     REQUEST(KVM_GET_TSC_KHZ);
     REQUEST(KVM_KVMCLOCK_CTRL);
     REQUEST(KVM_SET_DEVICE_ATTR);
@@ -74,6 +78,7 @@ static void constants(void)
     CONSTANT(ClockIoctls.AddressOffset, offsetof(struct kvm_device_attr, addr));
 
     CONSTANT(Timex.Unsynchronized, STA_UNSYNC);
+    CONSTANT(KvmMsr.TscDeadline, 0x6E0); /* MSR_IA32_TSC_DEADLINE, asm/msr-index.h: not exported */
 
     CONSTANT(LibC.PROT_READ, PROT_READ);
     CONSTANT(LibC.PROT_WRITE, PROT_WRITE);
@@ -89,6 +94,10 @@ static void constants(void)
     CONSTANT(LibC.KCMP_FILE, KCMP_FILE);
     CONSTANT(LibC.WNOHANG, WNOHANG);
     CONSTANT(LibC.WALL, __WALL);
+    CONSTANT(LibC.SIGCHLD, SIGCHLD);
+    CONSTANT(LibC.SA_NOCLDSTOP, SA_NOCLDSTOP);
+    CONSTANT(LibC.SigactionSize, sizeof(struct sigaction));
+    CONSTANT(LibC.SigactionFlagsOffset, offsetof(struct sigaction, sa_flags));
     CONSTANT(LibC.NT_X86_XSTATE, NT_X86_XSTATE);
 
     CONSTANT(LibC.PTRACE_CONT, PTRACE_CONT);
@@ -98,6 +107,8 @@ static void constants(void)
     CONSTANT(LibC.PTRACE_SYSCALL, PTRACE_SYSCALL);
     CONSTANT(LibC.PTRACE_SETOPTIONS, PTRACE_SETOPTIONS);
     CONSTANT(LibC.PTRACE_GETREGSET, PTRACE_GETREGSET);
+    CONSTANT(LibC.PTRACE_GETEVENTMSG, PTRACE_GETEVENTMSG);
+    CONSTANT(LibC.PTRACE_GETSIGINFO, PTRACE_GETSIGINFO);
     CONSTANT(LibC.PTRACE_SEIZE, PTRACE_SEIZE);
     CONSTANT(LibC.PTRACE_INTERRUPT, PTRACE_INTERRUPT);
     CONSTANT(LibC.PTRACE_PEEKSIGINFO, PTRACE_PEEKSIGINFO);
@@ -140,6 +151,12 @@ static void errors(void)
     CONSTANT(UserRegs.Code64, cs);
 }
 
+/* What is passed to KVM_GET_MSRS for one MSR. */
+struct one_msr {
+    struct kvm_msrs header;
+    struct kvm_msr_entry entry;
+};
+
 static void clock_structures(void)
 {
     STRUCT(KvmClockData, struct kvm_clock_data);
@@ -153,6 +170,16 @@ static void clock_structures(void)
     FIELD(KvmDeviceAttr, Group, struct kvm_device_attr, group);
     FIELD(KvmDeviceAttr, Attribute, struct kvm_device_attr, attr);
     FIELD(KvmDeviceAttr, Address, struct kvm_device_attr, addr);
+
+    STRUCT(KvmMsr, struct one_msr);
+    FIELD(KvmMsr, Count, struct one_msr, header.nmsrs);
+    FIELD(KvmMsr, Padding, struct one_msr, header.pad);
+    FIELD(KvmMsr, Index, struct one_msr, entry.index);
+    FIELD(KvmMsr, Reserved, struct one_msr, entry.reserved);
+    FIELD(KvmMsr, Data, struct one_msr, entry.data);
+    STRUCT(KvmMsr.Header, struct kvm_msrs);
+    FIELD(KvmMsr.Header, Count, struct kvm_msrs, nmsrs);
+    FIELD(KvmMsr.Header, Padding, struct kvm_msrs, pad);
 
     STRUCT(Timex, struct timex);
     FIELD(Timex, Modes, struct timex, modes);

@@ -93,6 +93,14 @@ public sealed class AttachCircumstancesTests
         AssertObstacle(KvmErrorId.AttachUnsupported, "x86-64", "x86-64", Look(s_root, s_user) with { IsX64 = false });
 
     [Fact]
+    public void A_process_that_was_stopped_has_to_go_on_first() =>
+        AssertObstacle(KvmErrorId.AttachUnsupported, "SIGSTOP", "kill -CONT 4711", Look(s_root, s_user with { State = 'T' }));
+
+    [Fact]
+    public void A_shadow_stack_is_in_the_way() =>
+        AssertObstacle(KvmErrorId.AttachUnsupported, "shadow stack", "GLIBC_TUNABLES", Look(s_root, s_user) with { Threads = [s_user with { HasShadowStack = true }] });
+
+    [Fact]
     public void Reason_and_error_say_the_same()
     {
         var obstacle = new AttachObstacle(KvmErrorId.AttachDenied, "It may not be.", "Be root.");

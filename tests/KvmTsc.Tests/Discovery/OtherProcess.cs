@@ -61,6 +61,13 @@ internal sealed class OtherProcess : IDisposable
     public static OtherProcess StartQemu(params string[] arguments) =>
         Start("qemu-system-x86_64", ["-accel", "kvm", "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults", .. arguments]);
 
+    /// <summary>Writes a line to its standard input.</summary>
+    public void Tell(string line)
+    {
+        _process.StandardInput.WriteLine(line);
+        _process.StandardInput.Flush();
+    }
+
     /// <summary>Tells it to end.</summary>
     public void CloseInput() => _process.StandardInput.Close();
 

@@ -10,7 +10,8 @@ public sealed class Programs : IDisposable
     public Programs()
     {
         // Other users run them, too.
-        _directory.UnixFileMode |= UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
+        if (OperatingSystem.IsLinux())
+            _directory.UnixFileMode |= UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
         VMs = Compile("vms", "-pthread");
         VM32 = Compile("vm32", "-m32", "-static", "-nostdlib", "-fno-pic", "-no-pie", "-fno-stack-protector", "-fcf-protection=none");
     }

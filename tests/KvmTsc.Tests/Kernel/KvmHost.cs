@@ -27,12 +27,15 @@ internal sealed class KvmHost : IDisposable
 
     public static long OffsetInDebugfs(LocalMachine machine, int vcpuId) => long.Parse(Debugfs(machine, vcpuId, "tsc-offset"), CultureInfo.InvariantCulture);
 
-    /// <summary>The directories of debugfs, named after a thread and a descriptor, that can be a VM's of this process.</summary>
+    /// <summary>
+    /// The directories of debugfs, named after a thread and a descriptor, that can be a VM's of this process: the thread is one of its own, or
+    /// has ended.
+    /// </summary>
     public static string[] DebugfsOf(LocalMachine machine)
     {
         var descriptor = machine.Identity.Id.Split(':')[1];
         return [.. Directory.GetDirectories("/sys/kernel/debug/kvm", $"*-{descriptor}").Where(path =>
-            Directory.Exists($"/proc/self/task/{Path.GetFileName(path).Split('-')[0]}"))];
+            Path.GetFileName(path).Split('-')[0] is var thread && (Directory.Exists($"/proc/self/task/{thread}") || !Directory.Exists($"/proc/{thread}")))];
     }
 
     /// <summary>How many descriptors of VMs and vCPUs this process has.</summary>

@@ -108,7 +108,7 @@ public sealed class LocalMachineTests : IDisposable
     [Fact]
     public async Task A_VM_can_be_removed_while_others_use_it()
     {
-        for (var round = 0; round < 10; round++)
+        for (var round = 0; round < 3; round++)
         {
             var machine = _host.Create(2);
             using var started = new CountdownEvent(3);

@@ -7,7 +7,10 @@ namespace KvmTsc.Tests.Simulation;
 /// <param name="Result">The result, or the negated errno.</param>
 internal readonly record struct SimulatedIoctl(int Number, int? VcpuId, KvmIoctl Request, int Result)
 {
-    public bool IsWrite => Request is KvmIoctl.SetClock or KvmIoctl.SetDeviceAttr or KvmIoctl.SetTscKHz;
+    public bool IsWrite => Request is KvmIoctl.SetClock or KvmIoctl.SetDeviceAttr or KvmIoctl.SetTscKHz or KvmIoctl.KvmclockCtrl or KvmIoctl.SetMsrs;
+
+    /// <summary>Whether it is for the guest's convenience, so that nothing depends on its success.</summary>
+    public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl or KvmIoctl.GetMsrs or KvmIoctl.SetMsrs;
 
     /// <summary>What KVM_GET_CLOCK gave.</summary>
     public SimulatedClockReading? Clock { get; init; }
@@ -26,4 +29,7 @@ internal enum KvmIoctl : uint
     SetDeviceAttr = 0x4018AEE1,
     GetDeviceAttr = 0x4018AEE2,
     HasDeviceAttr = 0x4018AEE3,
+    KvmclockCtrl = 0xAEAD,
+    GetMsrs = 0xC008AE88,
+    SetMsrs = 0x4008AE89,
 }

@@ -15,6 +15,7 @@ internal sealed unsafe class SimulatedVM
     private const int TscStable = 2;
     private const int Realtime = 4;
     private const int HostTsc = 8;
+    private const uint TscDeadline = 0x6E0;
     private const ulong IntelMaximumRatio = 0xFFFFFFFF_FFFFFFFF;
     private const ulong AmdMaximumRatio = 0x000000FF_FFFFFFFF;
 
@@ -90,6 +91,8 @@ internal sealed unsafe class SimulatedVM
             ({ } id, KvmIoctl.GetTscKHz) => (int)Vcpus[id].VirtualKHz,
             ({ } id, KvmIoctl.SetTscKHz) => SetTscKHz(Vcpus[id], (uint)argument),
             ({ } id, KvmIoctl.GetDeviceAttr or KvmIoctl.SetDeviceAttr or KvmIoctl.HasDeviceAttr) => DeviceAttr(Vcpus[id], request, argument),
+            ({ } id, KvmIoctl.KvmclockCtrl) => KvmclockCtrl(Vcpus[id]),
+            ({ } id, KvmIoctl.GetMsrs or KvmIoctl.SetMsrs) => Msr(Vcpus[id], request, argument),
             _ => -EINVAL,
         };
     }
@@ -154,6 +157,28 @@ internal sealed unsafe class SimulatedVM
         else if (request == KvmIoctl.SetDeviceAttr)
             Synchronize(vcpu, *value);
         return 0;
+    }
+
+    private static int KvmclockCtrl(SimulatedVcpu vcpu)
+    {
+        if (!vcpu.HasKvmclock)
+            return -EINVAL;
+        vcpu.TimesToldOfStop++;
+        return 0;
+    }
+
+    /// <summary>The one MSR that matters here; returns how many were processed, as the kernel does, which is no error where it is none.</summary>
+    private static int Msr(SimulatedVcpu vcpu, KvmIoctl request, nint argument)
+    {
+        var (count, index) = (*(uint*)argument, *(uint*)(argument + 8));
+        if (count != 1 || index != TscDeadline)
+            return 0;
+        var data = (ulong*)(argument + 16);
+        if (request == KvmIoctl.GetMsrs)
+            *data = vcpu.TscDeadline;
+        else
+            (vcpu.TscDeadline, vcpu.TscDeadlineOffset) = (*data, vcpu.Offset);
+        return 1;
     }
 
     private int SetTscKHz(SimulatedVcpu vcpu, uint kHz)

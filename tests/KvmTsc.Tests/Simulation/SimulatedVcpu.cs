@@ -22,6 +22,18 @@ internal sealed class SimulatedVcpu(SimulatedHost host)
 
     public ulong WrittenAt { get; set; }
 
+    /// <summary>Whether its guest uses kvmclock.</summary>
+    public bool HasKvmclock { get; set; }
+
+    /// <summary>How often its guest was told that it was stopped.</summary>
+    public int TimesToldOfStop { get; set; }
+
+    /// <summary>The guest TSC at which its timer is to fire, 0 if it is not armed.</summary>
+    public ulong TscDeadline { get; set; }
+
+    /// <summary>The offset by which the kernel computed when that is.</summary>
+    public ulong TscDeadlineOffset { get; set; }
+
     /// <summary>The guest's TSC when the host's is <paramref name="hostTsc"/>.</summary>
     public ulong GuestTsc(ulong hostTsc) => (ulong)((Scale(hostTsc) + Offset) % s_wrap);
 

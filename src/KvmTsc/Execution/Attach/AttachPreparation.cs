@@ -31,12 +31,12 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>The process's memory.</summary>
     public SafeDescriptor Memory { get; }
 
-    public ProcessMaps Maps { get; }
+    public ProcessMaps Maps { get; private set; }
 
     public Instructions Instructions { get; }
 
     /// <summary>Where the payload goes.</summary>
-    public ulong Address { get; }
+    public ulong Address { get; private set; }
 
     /// <summary>How much of the payload is data.</summary>
     public int DataLength { get; }
@@ -100,6 +100,16 @@ internal sealed class AttachPreparation : IDisposable
         {
             return [];
         }
+    }
+
+    /// <summary>A thread's id as its process knows it.</summary>
+    public int InnermostIdOf(int threadId) => TargetStatus.Read($"/proc/{Target.ProcessId}/task/{threadId}")?.InnermostId ?? threadId;
+
+    /// <summary>Looks again at what the process's memory is like, after a long wait.</summary>
+    public void Refresh()
+    {
+        Maps = ReadMaps();
+        Address = Maps.FindFree((ulong)Length);
     }
 
     /// <summary>Refuses if the process is another one by now.</summary>

@@ -19,7 +19,8 @@ internal sealed class AttachedStop : IVMStop
     private readonly AttachedExecutor _executor;
     private readonly AttachPreparation _preparation;
     private readonly List<Tracee> _threads = [];
-    private readonly Stopwatch _clock = new();
+    private readonly Stopwatch _clock;
+    private readonly ResumeWatch? _watch;
     private Tracee? _carrier;
     private SignalFrames? _frames;
     private UserRegs _home;
@@ -31,10 +32,12 @@ internal sealed class AttachedStop : IVMStop
     private double _placing;
     private double _running;
 
-    private AttachedStop(AttachedExecutor executor, AttachPreparation preparation)
+    private AttachedStop(AttachedExecutor executor, AttachPreparation preparation, ResumeWatch? watch = null)
     {
         _executor = executor;
         _preparation = preparation;
+        _watch = watch;
+        _clock = watch?.SinceFirst ?? new Stopwatch();
     }
 
     /// <inheritdoc/>
@@ -67,6 +70,19 @@ internal sealed class AttachedStop : IVMStop
         return null;
     }
 
+    /// <summary>Takes over the vCPUs that a watch holds; the watch ends with the stop.</summary>
+    public static AttachedStop Of(AttachedExecutor executor, AttachPreparation preparation, ResumeWatch watch)
+    {
+        var stop = new AttachedStop(executor, preparation, watch);
+        stop._threads.AddRange(watch.HandOver());
+        preparation.Refresh();
+        stop._stopped = stop.Elapsed;
+        if (stop.ChooseCarrier())
+            return stop;
+        stop.Dispose();
+        throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
+    }
+
     /// <inheritdoc/>
     public BatchOutcome Run(IoctlBatch batch)
     {
@@ -93,6 +109,7 @@ internal sealed class AttachedStop : IVMStop
             ReleaseCarrier(carrier);
         _clock.Stop();
         StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
+        _watch?.Dispose();
         _executor.LastPhases = new AttachPhases(_stopped, _placing, _running, Elapsed - began);
         _preparation.Dispose();
     }

@@ -9,7 +9,13 @@ internal sealed unsafe class Tracee
     private const int SigTrap = 5;
     private const int SigStop = 19;
 
-    private int _pendingStop;
+    private int _pendingSignal;
+
+    /// <summary>Why a thread stands still.</summary>
+    /// <param name="Signal">The signal, SIGTRAP for what is none.</param>
+    /// <param name="Event">The <c>PTRACE_EVENT_*</c>, 0 for a signal or a system call.</param>
+    /// <param name="IsSystemCall">Whether it is at the entry or the exit of a system call.</param>
+    public readonly record struct Stop(int Signal, int Event, bool IsSystemCall);
 
     private Tracee(int threadId, int innermostId)
     {
@@ -120,9 +126,10 @@ internal sealed unsafe class Tracee
         const int MaximumStops = 16;
         for (var i = 0; i < MaximumStops && !IsGone; i++)
         {
-            Check(LibC.Ptrace(LibC.PTRACE_SYSCALL, ThreadId, 0, 0));
-            _ = AwaitStatus();
+            ResumeToSystemCall(0);
+            _ = AwaitAny();
             ReadRegs();
+            IsStopped = true;
             if (Regs.Rip == address)
                 return;
         }
@@ -160,48 +167,85 @@ internal sealed unsafe class Tracee
         return errno == 0 ? new Tracee(threadId, innermostId) : null;
     }
 
+    /// <summary>A thread that is traced from birth, because its creator is.</summary>
+    public static Tracee Created(int threadId, int innermostId) => new(threadId, innermostId);
+
     /// <summary>Asks it to stop; a system call that can be restarted will be, by the kernel.</summary>
     public void Interrupt() => Check(LibC.Ptrace(LibC.PTRACE_INTERRUPT, ThreadId, 0, 0));
 
     /// <summary>Waits for the stop that was asked for. Signals that come first are delivered first.</summary>
     public void AwaitStop()
     {
-        while (!IsGone)
+        while (AwaitAny() is { } stop)
         {
-            var (signal, stopEvent) = AwaitStatus();
-            if (stopEvent == LibC.PTRACE_EVENT_STOP)
+            if (stop.Event == LibC.PTRACE_EVENT_STOP)
             {
                 IsStopped = true;
-                IsInGroupStop = signal != SigTrap;
+                IsInGroupStop = stop.Signal != SigTrap;
                 return;
             }
 
-            if (!IsGone)
-                Resume(stopEvent == 0 ? signal : 0);
+            Resume(stop.Event == 0 && !stop.IsSystemCall ? stop.Signal : 0);
         }
+    }
+
+    /// <summary>Waits for a stop of any kind, in which it can be let go. A signal that it had is delivered then.</summary>
+    public void AwaitAnyStop()
+    {
+        if (AwaitAny() is not { } stop)
+            return;
+        IsStopped = true;
+        if (stop.Event == 0 && !stop.IsSystemCall)
+            _pendingSignal = stop.Signal;
+        if (stop.Event != LibC.PTRACE_EVENT_STOP)
+            return;
+        ReadRegs();
+        RestartInterrupted();
     }
 
     /// <summary>Waits until it sends itself a signal.</summary>
     /// <returns>Whether it was that signal, and not another that cannot be blocked.</returns>
     public bool AwaitSignal(int expected)
     {
-        while (!IsGone)
+        while (AwaitAny() is { } stop)
         {
-            var (signal, stopEvent) = AwaitStatus();
-            if (IsGone)
-                break;
             IsStopped = true;
-            if (stopEvent == 0 && signal == expected)
+            if (stop.Event == 0 && stop.Signal == expected)
                 return true;
-            if (signal != SigStop && stopEvent != LibC.PTRACE_EVENT_STOP)
+            if (stop.Signal != SigStop && stop.Event != LibC.PTRACE_EVENT_STOP)
                 return false;
 
             // A SIGSTOP cannot be blocked; it is delivered when the thread is let go.
-            _pendingStop = stopEvent == 0 ? signal : _pendingStop;
+            _pendingSignal = stop.Event == 0 ? stop.Signal : _pendingSignal;
             Resume(0);
         }
 
         return false;
+    }
+
+    /// <summary>Notes that it stays where it is.</summary>
+    public void MarkStopped() => IsStopped = true;
+
+    /// <summary>Whether it is at the entry of a system call, one whose second argument is as given.</summary>
+    public bool EntersSystemCall(int number, nuint secondArgument)
+    {
+        const int NoSystemCallYet = -38; // ENOSYS, until the call has a result
+        return Result == NoSystemCallYet && (int)Regs.OrigRax == number && (uint)Regs.Rsi == (uint)secondArgument;
+    }
+
+    /// <summary>What came with an event: the new thread's id.</summary>
+    public int ReadEventMessage()
+    {
+        nint message;
+        Check(LibC.Ptrace(LibC.PTRACE_GETEVENTMSG, ThreadId, 0, (nint)(&message)));
+        return (int)message;
+    }
+
+    /// <summary>Lets it go on until its next system call, or another stop.</summary>
+    public void ResumeToSystemCall(int signal)
+    {
+        IsStopped = false;
+        Check(LibC.Ptrace(LibC.PTRACE_SYSCALL, ThreadId, 0, signal));
     }
 
     /// <summary>Lets it go on until the next stop.</summary>
@@ -215,7 +259,7 @@ internal sealed unsafe class Tracee
     public void Detach()
     {
         if (!IsGone && IsStopped)
-            _ = LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingStop);
+            _ = LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingSignal);
         IsGone = true;
     }
 
@@ -250,33 +294,47 @@ internal sealed unsafe class Tracee
     }
 
     /// <summary>
-    /// Waits until it stands still. Asking ptrace rather than waitpid: .NET reaps on SIGCHLD, and whatever waits in a process takes the
+    /// Whether it stands still, and why. Asks ptrace and not waitpid: .NET reaps on SIGCHLD, and whatever waits in a process takes the
     /// stops of all that it traces.
     /// </summary>
-    private (int Signal, int Event) AwaitStatus()
+    public bool TryGetStop(out Stop stop)
+    {
+        const int SignalCodeIndex = 2;
+        const int SystemCallCode = 0x85; // SIGTRAP | 0x80
+        var info = stackalloc int[SignalInfoSize / sizeof(int)];
+        if (LibC.Ptrace(LibC.PTRACE_GETSIGINFO, ThreadId, 0, (nint)info) < 0)
+        {
+            stop = default;
+            return false;
+        }
+
+        var code = info[SignalCodeIndex];
+        stop = new Stop(info[0], code > 0 && info[0] != 0 ? code >> 8 : 0, code == SystemCallCode);
+        return true;
+    }
+
+    /// <summary>Waits until it stands still; null if it ended.</summary>
+    private Stop? AwaitAny()
     {
         const int SpinsBeforeSleep = 2000;
         const int SpinsBetweenLooks = 100;
-        const int SignalCodeIndex = 2;
-        var info = stackalloc int[SignalInfoSize / sizeof(int)];
-        for (var spins = 1; ; spins++)
+        for (var spins = 1; !IsGone; spins++)
         {
-            if (LibC.Ptrace(LibC.PTRACE_GETSIGINFO, ThreadId, 0, (nint)info) >= 0)
-                return (info[0], info[SignalCodeIndex] > 0 ? info[SignalCodeIndex] >> 8 : 0);
+            if (TryGetStop(out var stop))
+                return stop;
             if (spins % SpinsBetweenLooks == 0 && HasEnded())
-            {
                 IsGone = true;
-                return default;
-            }
-
-            if (spins < SpinsBeforeSleep)
+            else if (spins < SpinsBeforeSleep)
                 _ = LibC.SchedYield();
             else
                 Thread.Sleep(0);
         }
+
+        return null;
     }
 
-    private bool HasEnded()
+    /// <summary>Whether it ended.</summary>
+    public bool HasEnded()
     {
         const int StoppedStatus = 0x7F;
         var waited = LibC.Waitpid(ThreadId, out var status, LibC.WALL | LibC.WNOHANG);

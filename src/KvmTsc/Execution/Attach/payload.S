@@ -21,7 +21,7 @@
     .set MASK,        112   # the signal mask to go back to
     .set REGISTERS,   128   # rax rcx rdx rsi rdi rbp r8-r15 rflags rsp rbx rip to go back to
 
-    .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal
+    .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal, attempt
     .set STEP_FD,      8
     .set STEP_REQUEST, 16
     .set STEP_ARG,     24
@@ -109,16 +109,24 @@ step:
     mov     STEP_KIND(%r12), %eax
     cmp     $1, %eax
     je      resolve
-    ja      expect
+    cmp     $2, %eax
+    je      expect
+    cmp     $3, %eax
+    je      expect
     mov     STEP_FD(%r12), %rdi
     mov     STEP_REQUEST(%r12), %rsi
     mov     $16, %eax                   # ioctl
     syscall
     test    %eax, %eax
-    js      done
+    jns     keep
+    cmpl    $4, STEP_KIND(%r12)         # an attempt may fail
+    jne     done
+keep:
     mov     STEP_RESULT(%r12), %rcx
-    jrcxz   done
+    jrcxz   kept
     mov     %eax, (%rcx)
+kept:
+    xor     %eax, %eax
 done:
     ret
 

@@ -51,7 +51,7 @@ internal sealed record AttachCircumstances
     }
 
     /// <summary>What stands in the way, null if nothing is known to.</summary>
-    public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
+    public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Guarded() ?? Suspended() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
 
     private static bool Descends(int processId)
     {
@@ -75,6 +75,18 @@ internal sealed record AttachCircumstances
         ? null
         : new AttachObstacle(
             KvmErrorId.AttachUnsupported, $"Process {ProcessId} is no x86-64 program.", "Run its VM under an x86-64 build of its VMM.");
+
+    private AttachObstacle? Guarded() => Threads.Prepend(Target).Any(thread => thread.HasShadowStack)
+        ? new AttachObstacle(
+            KvmErrorId.AttachUnsupported,
+            $"Process {ProcessId} guards its return addresses by a shadow stack.",
+            "Start its VMM without (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off).")
+        : null;
+
+    private AttachObstacle? Suspended() => Target.State == 'T'
+        ? new AttachObstacle(
+            KvmErrorId.AttachUnsupported, $"Process {ProcessId} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {ProcessId}.")
+        : null;
 
     private AttachObstacle? Traced()
     {

@@ -42,9 +42,11 @@ internal sealed class DescriptorAssignment
             Assign(proven[descriptor], vcpuId, descriptor);
 
         var free = vms.Keys.Where(vm => !_assigned[vm].ContainsKey(vcpuId) && (vms[vm]?.Contains(vcpuId) ?? true)).ToList();
-        var byOrder = free.Count > 1;
+        var open = descriptors.Where(descriptor => !proven.ContainsKey(descriptor)).ToArray();
+        if (free.Count > 1 && open.Length > 0)
+            _byOrder.UnionWith(free);
         // Ascending, so that what the first can be of, all the others can be of as well: one that has a choice leaves it to all that follow.
-        foreach (var descriptor in descriptors.Where(descriptor => !proven.ContainsKey(descriptor)))
+        foreach (var descriptor in open)
         {
             var candidates = free.Where(vm => vms.Count == 1 || vm < descriptor).ToArray();
             if (candidates is not [var vm])
@@ -55,8 +57,6 @@ internal sealed class DescriptorAssignment
 
             free.Remove(vm);
             Assign(vm, vcpuId, descriptor);
-            if (byOrder)
-                _byOrder.Add(vm);
         }
     }
 

@@ -29,6 +29,9 @@ internal sealed record ProcessStatus
     /// <summary>0 none, 1 strict, 2 a filter.</summary>
     public int Seccomp { get; init; }
 
+    /// <summary>Whether its return addresses are guarded by a shadow stack.</summary>
+    public bool HasShadowStack { get; init; }
+
     /// <summary>Whether it may trace processes of other users.</summary>
     public bool MayTraceAny => (Effective & (1UL << CapSysPtrace)) != 0;
 
@@ -64,6 +67,7 @@ internal sealed record ProcessStatus
             Permitted = Bits(values, "CapPrm"),
             Effective = Bits(values, "CapEff"),
             Seccomp = (int)Number(values, "Seccomp"),
+            HasShadowStack = values.GetValueOrDefault("x86_Thread_features")?.Contains("shstk", StringComparison.Ordinal) ?? false,
         };
     }
 

@@ -9,6 +9,8 @@ namespace KvmTsc.Machines.Discovery;
 /// </summary>
 public static class VMDiscovery
 {
+    private const int Looks = 5;
+
     /// <summary>The VMs of every other process that may be looked at, by process.</summary>
     public static IReadOnlyList<Machine> All()
     {
@@ -42,13 +44,24 @@ public static class VMDiscovery
         // Nearly no process has any, so this comes first; for one that has, what counts is read once its identity is known.
         if (!HasVM(KvmDescriptor.Read(processId)) || ProcessStat.Read($"/proc/{processId}") is not { } stat)
             return [];
-        var descriptors = KvmDescriptor.Read(processId);
-        if (!HasVM(descriptors))
-            return [];
-        var vms = ProcessVMs.Find(processId, stat.ParentId, descriptors!, debugfs.Value);
+        var vms = FindSettled(processId, stat.ParentId, debugfs);
         var commandLine = VmmCommandLine.Read(processId);
         var name = commandLine.VMName ?? KernelFiles.ReadLine($"/proc/{processId}/comm");
         return IsStill(processId, stat) ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine.Vmm, name ?? commandLine.Vmm)) : [];
+    }
+
+    /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
+    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, Lazy<DebugfsIndex> debugfs)
+    {
+        IReadOnlyList<FoundVM> vms = [];
+        for (var look = 0; look < Looks; look++)
+        {
+            vms = ProcessVMs.Find(processId, parentId, KvmDescriptor.Read(processId) ?? [], debugfs.Value);
+            if (!vms.Any(vm => vm.IsDoubtful))
+                break;
+        }
+
+        return vms;
     }
 
     /// <summary>A process is named after its VM. One that has several gives each of them its descriptor as well, to tell them apart.</summary>

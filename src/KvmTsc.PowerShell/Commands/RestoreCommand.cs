@@ -1,0 +1,70 @@
+using System.Diagnostics;
+using System.Management.Automation;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Migration;
+
+namespace KvmTsc.PowerShell.Commands;
+
+/// <summary>A command that gives a VM the clocks of a state, now or when the VM is resumed.</summary>
+public abstract class RestoreCommand : KvmCommand
+{
+    /// <summary>How offsets are found: exactly where possible, or as documented.</summary>
+    [Parameter]
+    public TscMethod Method { get; set; }
+
+    /// <summary>
+    /// Waits until the VM is resumed, and restores between the VMM's own restoring and the guest's first instruction. It can be started
+    /// before the incoming migration is complete.
+    /// </summary>
+    [Parameter]
+    public SwitchParameter AtResume { get; set; }
+
+    /// <summary>How long to wait for the VM to be resumed, in seconds.</summary>
+    [Parameter]
+    [ValidateRange(1, int.MaxValue / 1000)]
+    public int TimeoutSeconds { get; set; } = 300;
+
+    /// <summary>Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
+    /// <summary>The question that is asked before: what changes, and when.</summary>
+    protected string Question(TscRestore restore, string? source) => AtResume
+        ? $"Restore the clocks of {source} when the VM is resumed: hold its vCPUs at their first entry into the guest, set kvmclock and TSC offsets, let them go"
+        : Questions.Restore(restore.Preview(Cancellation), source);
+
+    /// <summary>Restores, and shows the waiting.</summary>
+    protected KvmTscMigrationResult Restore(TscRestore restore, string vmName)
+    {
+        if (!AtResume)
+            return restore.Run(Cancellation);
+        var timeout = TimeSpan.FromSeconds(TimeoutSeconds);
+        var held = 0;
+        var clock = Stopwatch.StartNew();
+        var progress = new ProgressRecord(0, $"Waiting for {vmName} to be resumed", "Watching its vCPUs");
+        try
+        {
+            return TracerThread.Run(
+                () => restore.RunAtResume(timeout, (_, count) => Volatile.Write(ref held, count), Cancellation),
+                () =>
+                {
+                    progress.SecondsRemaining = Math.Max(0, (int)(timeout - clock.Elapsed).TotalSeconds);
+                    progress.PercentComplete = Math.Min(100, (int)(100 * clock.Elapsed / timeout));
+                    progress.StatusDescription = $"{clock.Elapsed:hh\\:mm\\:ss}, {Volatile.Read(ref held)} vCPU(s) held";
+                    ShowProgress(progress);
+                });
+        }
+        finally
+        {
+            progress.RecordType = ProgressRecordType.Completed;
+            ShowProgress(progress);
+        }
+    }
+
+    /// <summary>Ctrl+C ends the pipeline; the tracer has to be waited for all the same, so that nothing stays held.</summary>
+    private void ShowProgress(ProgressRecord progress)
+    {
+        if (!Cancellation.IsCancellationRequested)
+            WriteProgress(progress);
+    }
+}

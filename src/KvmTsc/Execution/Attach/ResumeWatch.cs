@@ -1,0 +1,223 @@
+using System.Diagnostics;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>
+/// Waits for a VM to be resumed, and holds each of its vCPUs at its entry into <c>KVM_RUN</c>: after its VMM has restored what it
+/// restores, and before the guest executes an instruction. Until a vCPU has run, nothing tells which thread will run it, so that the system
+/// calls of every thread are watched, those of new threads too; all but that one go on.
+/// </summary>
+/// <remarks>
+/// A thread is not held at the system call's entry, where it could run nothing else, but is let into it with a stop pending:
+/// <c>KVM_RUN</c> then returns EINTR before it enters the guest, as it does for any signal.
+/// </remarks>
+internal sealed class ResumeWatch : IDisposable
+{
+    private static readonly TimeSpan s_patienceForOthers = TimeSpan.FromSeconds(1);
+
+    private readonly AttachPreparation _preparation;
+    private readonly Dictionary<int, Tracee> _threads = [];
+    private readonly HashSet<ulong> _vcpuDescriptors;
+    private readonly Dictionary<int, ulong> _entering = [];
+    private readonly Dictionary<ulong, Tracee> _held = [];
+    private readonly Stopwatch _sinceFirst = new();
+
+    public ResumeWatch(AttachPreparation preparation)
+    {
+        _preparation = preparation;
+        _vcpuDescriptors = [.. preparation.Target.VcpuDescriptors.Values.Select(descriptor => (ulong)descriptor)];
+    }
+
+    /// <summary>Hands over the threads that are held, each with its registers: letting them go is the caller's from here on.</summary>
+    public IReadOnlyList<Tracee> HandOver()
+    {
+        foreach (var thread in _held.Values)
+            _threads.Remove(thread.ThreadId);
+        return [.. _held.Values];
+    }
+
+    /// <summary>Counts the time since the first vCPU was held.</summary>
+    public Stopwatch SinceFirst => _sinceFirst;
+
+    /// <summary>Waits until every vCPU is held, or those that run are and the others do not come.</summary>
+    /// <param name="timeout">How long to wait.</param>
+    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
+    /// <param name="cancellationToken">Ends waiting.</param>
+    /// <exception cref="KvmException">The time is over, or the process.</exception>
+    public void Await(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
+    {
+        const int LooksBetweenChecks = 4096;
+        WatchAll();
+        var clock = Stopwatch.StartNew();
+        var idle = 0;
+        for (var looks = 0; !IsComplete; looks++)
+        {
+            idle = Look() ? 0 : idle + 1;
+            Pause(idle);
+            if (looks % LooksBetweenChecks != 0 && idle % LooksBetweenIdleChecks != 0)
+                continue;
+            cancellationToken.ThrowIfCancellationRequested();
+            ForgetEnded();
+            waiting(clock.Elapsed, _held.Count);
+            if (_held.Count == 0 && clock.Elapsed > timeout)
+                throw TimedOut(timeout);
+        }
+    }
+
+    /// <summary>Lets every thread go that was not handed over.</summary>
+    public void Dispose()
+    {
+        foreach (var thread in _threads.Values)
+            Release(thread);
+        _threads.Clear();
+    }
+
+    private const int LooksBetweenIdleChecks = 256;
+
+    private bool IsComplete =>
+        _held.Count == _vcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
+
+    private static void Pause(int idle)
+    {
+        const int IdleBeforeSleep = 1000;
+        if (idle > IdleBeforeSleep)
+            Thread.Sleep(TimeSpan.FromMicroseconds(100));
+        else if (idle > 0)
+            _ = LibC.SchedYield();
+    }
+
+    private void WatchAll()
+    {
+        LibC.IgnoreChildStops();
+        bool foundNew;
+        do
+        {
+            foundNew = false;
+            foreach (var id in _preparation.ThreadIds().Where(id => !_threads.ContainsKey(id)))
+                foundNew |= Watch(id);
+        }
+        while (foundNew);
+        _preparation.RequireSameProcess();
+    }
+
+    private bool Watch(int threadId)
+    {
+        const int Options = LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_TRACECLONE;
+        var target = _preparation.Target;
+        if (TargetStatus.Read($"/proc/{target.ProcessId}/task/{threadId}") is not { } status)
+            return false;
+        if (Tracee.Seize(threadId, status.InnermostId, Options, out var errno) is { } thread)
+        {
+            _threads.Add(threadId, thread);
+            thread.Interrupt();
+            return true;
+        }
+
+        // A thread that a watched one has just created is traced by us from birth.
+        return errno is Errno.ESRCH || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(target, status, errno);
+    }
+
+    /// <summary>Deals with every thread that stands still; returns whether any did.</summary>
+    private bool Look()
+    {
+        var found = false;
+        foreach (var thread in _threads.Values.Where(thread => !thread.IsGone && !thread.IsStopped).ToArray())
+        {
+            if (!thread.TryGetStop(out var stop))
+                continue;
+            found = true;
+            try
+            {
+                Handle(thread, stop);
+            }
+            catch (KvmException) when (thread.IsGone)
+            {
+                _threads.Remove(thread.ThreadId);
+            }
+        }
+
+        return found;
+    }
+
+    private void Handle(Tracee thread, Tracee.Stop stop)
+    {
+        switch (stop)
+        {
+            case { Event: LibC.PTRACE_EVENT_STOP } when _entering.Remove(thread.ThreadId, out var descriptor):
+                Hold(thread, descriptor);
+                break;
+            case { Event: LibC.PTRACE_EVENT_STOP }:
+                thread.ReadRegs();
+                thread.RestartInterrupted();
+                thread.ResumeToSystemCall(0);
+                break;
+            case { Event: LibC.PTRACE_EVENT_CLONE }:
+                if (thread.ReadEventMessage() is var created && !_threads.ContainsKey(created))
+                    _threads.Add(created, Tracee.Created(created, _preparation.InnermostIdOf(created)));
+                thread.ResumeToSystemCall(0);
+                break;
+            case { IsSystemCall: true }:
+                thread.ReadRegs();
+                if (thread.EntersSystemCall(KvmRunNumber, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
+                    Enter(thread);
+                else
+                    thread.ResumeToSystemCall(0);
+                break;
+            default:
+                thread.ResumeToSystemCall(stop.Event == 0 ? stop.Signal : 0);
+                break;
+        }
+    }
+
+    private const int KvmRunNumber = 16;
+
+    private void Enter(Tracee thread)
+    {
+        _entering[thread.ThreadId] = thread.Regs.Rdi;
+        thread.Interrupt();
+        thread.Resume(0);
+    }
+
+    private void Hold(Tracee thread, ulong descriptor)
+    {
+        _sinceFirst.Start();
+        thread.MarkStopped();
+        thread.ReadRegs();
+        _held[descriptor] = thread;
+    }
+
+    private void ForgetEnded()
+    {
+        foreach (var thread in _threads.Values.Where(thread => !thread.IsStopped && thread.HasEnded()).ToArray())
+            _threads.Remove(thread.ThreadId);
+        if (_threads.Count == 0)
+        {
+            throw new KvmException(
+                KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended before it was resumed.", "List the VMs there are with Get-KvmVM.");
+        }
+    }
+
+    private static void Release(Tracee thread)
+    {
+        try
+        {
+            if (!thread.IsStopped)
+            {
+                thread.Interrupt();
+                thread.AwaitAnyStop();
+            }
+        }
+        catch (KvmException) when (thread.IsGone)
+        {
+            return;
+        }
+
+        thread.Detach();
+    }
+
+    private KvmException TimedOut(TimeSpan timeout) => new(
+        KvmErrorId.ResumeTimeout,
+        $"{_preparation.Target.VMName} was not resumed within {timeout.TotalSeconds:0} s.",
+        "Nothing was changed. Start it again with a longer -TimeoutSeconds, before the VM is resumed.");
+}

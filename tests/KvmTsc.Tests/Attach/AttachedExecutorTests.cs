@@ -1,0 +1,255 @@
+using System.Globalization;
+using KvmTsc.Clocks;
+using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Interop;
+using KvmTsc.Machines.Discovery;
+using KvmTsc.Migration;
+using KvmTsc.Tests.Discovery;
+using KvmTsc.Tests.Kernel;
+
+namespace KvmTsc.Tests.Attach;
+
+/// <summary>Works inside processes that know nothing of KvmTsc, with debugfs as the witness.</summary>
+[Collection(KvmCollection.Name)]
+[Trait("Category", "Kvm")]
+public sealed class AttachedExecutorTests(Programs programs) : IClassFixture<Programs>
+{
+    private static readonly string[] s_running = ["vm", "vcpu", "0", "0", "vcpu", "0", "1", "vcpu", "0", "2", "spin", "1", "halt", "2", "spin", "3"];
+
+    [Fact]
+    public void The_clocks_of_a_running_VM_are_read_in_one_stop()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
+        Assert.Equal([0, 1, 2], state.Vcpus.Select(vcpu => vcpu.VcpuId));
+        Assert.All(state.Vcpus, vcpu => Assert.Equal(OffsetInDebugfs(machine, vcpu.VcpuId), vcpu.OffsetTicks));
+        Assert.True(state.StoppedMicroseconds > 0);
+    }
+
+    [Fact]
+    public void Offsets_that_are_written_show_in_debugfs_and_the_process_is_as_before()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var before = TracesIn(other.Id);
+        for (var i = 0; i < 20; i++)
+        {
+            var offset = GuestTsc.ReadOffsets(machine, null, CancellationToken.None)[0].OffsetTicks + 1_000_000;
+            GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: false, CancellationToken.None);
+            Assert.All(machine.VcpuIds, id => Assert.Equal(offset, OffsetInDebugfs(machine, id)));
+        }
+
+        Assert.Equal(before, TracesIn(other.Id));
+        Assert.False(other.HasExited);
+    }
+
+    [Fact]
+    public void Without_debugfs_all_threads_are_stopped_and_come_to_no_harm()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var before = TracesIn(other.Id);
+        var executor = new AttachedExecutor(machine.Target with { DebugfsDirectory = null });
+        var (clock, offsets) = Read(executor, machine);
+        Assert.Equal(KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc, (KvmClockFlags)clock.Flags);
+        Assert.All(offsets, vcpu => Assert.Equal(OffsetInDebugfs(machine, vcpu.Key), vcpu.Value));
+        Assert.Equal(before, TracesIn(other.Id));
+    }
+
+    [Fact]
+    public void A_VM_that_never_ran_is_worked_on_as_well()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1");
+        var machine = other.FindOne();
+        GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [0] = -5, [1] = -5 }, force: false, CancellationToken.None);
+        Assert.All(machine.VcpuIds, id => Assert.Equal(-5, OffsetInDebugfs(machine, id)));
+    }
+
+    [Fact]
+    public void A_batch_that_fails_inside_the_process_is_undone_there()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var before = machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)).ToArray();
+        var batch = new IoctlBatch();
+        foreach (var id in machine.VcpuIds)
+            batch.SetOffset(id, batch.Reserve(12345UL));
+        batch.SetClock(new KvmClockData { Flags = 1 });
+        foreach (var id in machine.VcpuIds)
+            batch.AddUndo(1, ClockIoctls.OffsetStep(batch, id, KvmRequest.SetDeviceAttr, batch.Reserve(unchecked((ulong)before[id]))));
+        batch.AddUndo(1, ClockIoctls.SetClockStep(batch, new KvmClockData { Flags = 1 }));
+        batch.AddUndo(9, ClockIoctls.SetClockStep(batch, new KvmClockData { Flags = 1 }));
+        BatchOutcome outcome;
+        using (var stop = machine.Executor.Stop(CancellationToken.None))
+            outcome = stop.Run(batch);
+        Assert.Equal((machine.VcpuIds.Count, Errno.EINVAL), (outcome.FailedStep, outcome.ErrorNumber));
+        Assert.Equal([machine.VcpuIds.Count], outcome.UndoFailures);
+        Assert.Equal(before, machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)));
+    }
+
+    [Fact]
+    public void The_payload_resolves_offsets_as_the_engine_does()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        (ulong Tsc, ulong Clock, uint KHz, TscRatio Ratio)[] cases =
+        [
+            (0, 0, 1, default),
+            (ulong.MaxValue, ulong.MaxValue, uint.MaxValue, default),
+            (1UL << 63, 1UL << 63, 2_100_000, new TscRatio((1UL << 48) / 3, 48)),
+            (12345, ulong.MaxValue - 5, 3_000_123, new TscRatio(0xFF_FFFF_FFFF, 32)),
+            (987_654_321, 1, 2_999_999, new TscRatio(5UL << 46, 48)),
+        ];
+        var batch = new IoctlBatch();
+        var clock = batch.GetClock();
+        var slots = cases.Select(given => batch.ResolveOffset(clock, given.Tsc, given.Clock, given.KHz, given.Ratio)).ToArray();
+        using (var stop = machine.Executor.Stop(CancellationToken.None))
+            Assert.True(stop.Run(batch).Succeeded);
+        var now = batch.Read(clock);
+        Assert.Equal(
+            cases.Select(given => TscArithmetic.ResolveOffset(given.Tsc, given.Clock, now.HostTsc, now.Clock, given.KHz, given.Ratio)),
+            slots.Select(batch.Read));
+    }
+
+    [Fact]
+    public void An_attempt_may_fail_and_says_how()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var batch = new IoctlBatch();
+        var result = batch.Reserve<int>();
+        batch.Add(new BatchStep(BatchStepKind.Attempt, null, 0, 0, ArgumentIsSlot: false, ResultSlot: result.Offset));
+        var kHz = batch.GetTscKHz(0);
+        using (var stop = machine.Executor.Stop(CancellationToken.None))
+            Assert.True(stop.Run(batch).Succeeded);
+        Assert.True(batch.Read(result) < 0);
+        Assert.Equal(machine.HostTsc.KHz, (uint)batch.Read(kHz));
+    }
+
+    [Fact]
+    public void Clocks_migrate_between_processes_to_the_tick()
+    {
+        using var source = OtherProcess.StartReady(programs.VMs, s_running);
+        using var destination = OtherProcess.StartReady(programs.VMs, s_running);
+        var from = RunningVM(source);
+        var to = RunningVM(destination);
+        var result = TscMigration.Run(from, to, TscMethod.Best, force: true, CancellationToken.None);
+        Assert.Equal(0, result.ResidualTicks);
+        Assert.All(to.VcpuIds, id => Assert.Equal(OffsetInDebugfs(from, id), OffsetInDebugfs(to, id)));
+        Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
+    }
+
+    [Fact]
+    public void A_process_under_a_seccomp_filter_is_worked_in_by_an_administrator()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, [.. s_running, "filter"]);
+        var machine = RunningVM(other);
+        var before = TracesIn(other.Id);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 777L), force: true, CancellationToken.None);
+        Assert.All(machine.VcpuIds, id => Assert.Equal(777, OffsetInDebugfs(machine, id)));
+        Assert.Equal(before, TracesIn(other.Id));
+    }
+
+    [Fact]
+    public void A_VM_that_is_gone_is_said_to_be()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        other.Kill();
+        var error = Assert.Throws<KvmException>(() => GuestClock.Read(machine, CancellationToken.None));
+        Assert.Equal(KvmErrorId.ProcessGone, error.ErrorId);
+        Assert.NotEmpty(error.RecommendedAction);
+    }
+
+    [Fact]
+    public void A_process_id_that_was_reused_is_noticed()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var executor = new AttachedExecutor(machine.Target with { StartTime = machine.Target.StartTime - 1 });
+        Assert.Equal(KvmErrorId.ProcessGone, Assert.Throws<KvmException>(() => executor.Stop(CancellationToken.None)).ErrorId);
+    }
+
+    [Fact]
+    public void A_restore_at_resume_holds_a_QEMU_before_its_guest_runs()
+    {
+        using var source = OtherProcess.StartReady(programs.VMs, s_running[..7].Append("spin").Append("1").ToArray());
+        var state = KvmTscState.Save(RunningVM(source), force: false, CancellationToken.None);
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S", "-monitor", "stdio");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        var watching = 0;
+        var told = false;
+        var restore = new TscRestore(machine, state, TscMethod.Best, force: true);
+        var result = TracerThread.Run(
+            () => restore.RunAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref watching, 1), CancellationToken.None),
+            () =>
+            {
+                if (told || Volatile.Read(ref watching) == 0)
+                    return;
+                told = true;
+                Assert.False(machine.GuestHasRun);
+                qemu.Tell("cont");
+            });
+        Assert.Equal(0, result.ResidualTicks);
+        Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
+        Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmTsc.Machines.KvmVcpuState.Stopped));
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    [Fact]
+    public void Waiting_for_a_resume_that_does_not_come_ends_and_lets_go()
+    {
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        var executor = (AttachedExecutor)machine.Executor;
+        var error = Assert.Throws<KvmException>(() => TracerThread.Run(
+            () => executor.StopAtResume(TimeSpan.FromMilliseconds(300), (_, _) => { }, CancellationToken.None), () => { }));
+        Assert.Equal(KvmErrorId.ResumeTimeout, error.ErrorId);
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    [Fact]
+    public void Waiting_for_a_resume_can_be_cancelled()
+    {
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        using var cancellation = new CancellationTokenSource();
+        var executor = (AttachedExecutor)machine.Executor;
+        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
+            () => executor.StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    /// <summary>The VM of a process, once each of its vCPUs has run.</summary>
+    private static ProcessMachine RunningVM(OtherProcess other) =>
+        Until.True(other.Find, found => found is [var machine] && machine.Target.DebugfsDirectory is { } directory
+            && machine.VcpuIds.Any(id => File.ReadAllText($"{directory}/vcpu{id}/pid").Trim('\0', '\n') != "0"))[0];
+
+    private static long OffsetInDebugfs(ProcessMachine machine, int vcpuId) => long.Parse(
+        File.ReadAllText($"{machine.Target.DebugfsDirectory}/vcpu{vcpuId}/tsc-offset").Trim('\0', '\n'), CultureInfo.InvariantCulture);
+
+    /// <summary>What would be left behind: mappings, tracers, signal masks, stopped threads.</summary>
+    private static string TracesIn(int processId)
+    {
+        var maps = File.ReadAllText($"/proc/{processId}/maps");
+        var threads = Directory.GetDirectories($"/proc/{processId}/task").Order(StringComparer.Ordinal).Select(directory =>
+            string.Join(' ', File.ReadLines($"{directory}/status").Where(line =>
+                line.StartsWith("TracerPid", StringComparison.Ordinal) || line.StartsWith("Sig", StringComparison.Ordinal) || line.StartsWith("ShdPnd", StringComparison.Ordinal))));
+        return maps + string.Join('\n', threads);
+    }
+
+    private static int TracerOf(string directory) => int.Parse(
+        File.ReadLines($"{directory}/status").First(line => line.StartsWith("TracerPid", StringComparison.Ordinal))[10..], CultureInfo.InvariantCulture);
+
+    private static (KvmClockData Clock, Dictionary<int, long> Offsets) Read(AttachedExecutor executor, ProcessMachine machine)
+    {
+        var batch = new IoctlBatch();
+        var clock = batch.GetClock();
+        var slots = machine.VcpuIds.ToDictionary(id => id, id => batch.GetOffset(id));
+        using (var stop = executor.Stop(CancellationToken.None))
+            Assert.True(stop.Run(batch).Succeeded);
+        return (batch.Read(clock), slots.ToDictionary(slot => slot.Key, slot => unchecked((long)batch.Read(slot.Value))));
+    }
+}

@@ -1,0 +1,101 @@
+BeforeDiscovery {
+    $pages = @(Get-ChildItem "$PSScriptRoot/../../docs/help" -Filter *.md)
+    $script:commands = @($pages.BaseName -notlike 'about_*')
+    $script:examples = foreach ($page in $pages) {
+        $number = 0
+        # The code of an example, and the output that follows it.
+        foreach ($match in [regex]::Matches([IO.File]::ReadAllText($page), '(?ms)^```powershell\n(?<code>.*?)^```$(\s*^```output\n(?<output>.*?)^```$)?')) {
+            $number++
+            @{ Page = $page.BaseName; Number = $number; Code = $match.Groups['code'].Value; Output = $match.Groups['output'].Value }
+        }
+    }
+}
+
+Describe 'The help' {
+    BeforeAll {
+        . "$PSScriptRoot/Common.ps1"
+    }
+
+    It 'has a page for every cmdlet' {
+        (Get-ChildItem "$PSScriptRoot/../../docs/help" -Filter *.md).BaseName -notlike 'about_*' | Sort-Object |
+            Should-BeCollection ((Get-Command -Module KvmTsc).Name | Sort-Object)
+    }
+
+    It 'has the topic about_KvmTsc' {
+        $topic = Get-Help about_KvmTsc | Out-String
+        $topic | Should-MatchString 'KVM_VCPU_TSC_OFFSET'
+        $topic -split "`n" | Should-All { $_.Length -le 80 }
+        (Get-Help about_KvmTsc).Synopsis | Should-NotBeWhiteSpaceString
+    }
+}
+
+Describe 'The help of <_>' -ForEach $commands {
+    BeforeAll {
+        . "$PSScriptRoot/Common.ps1"
+        $script:help = Get-Help $_ -Full
+        $script:command = Get-Command $_
+    }
+
+    It 'has a synopsis and a description of its own' {
+        # Without a page Get-Help makes the synopsis of the syntax.
+        $help.Synopsis | Should-NotMatchString "^\s*$($command.Name)"
+        $help.Synopsis | Should-NotBeWhiteSpaceString
+        "$($help.description.Text)".Length | Should-BeGreaterThan $help.Synopsis.Length
+    }
+
+    It 'describes every parameter' {
+        # A cmdlet without parameters of its own has none there at all.
+        $described = @($help.parameters | Where-Object { $_ } | ForEach-Object parameter | Where-Object { "$($_.description.Text)".Trim() } | ForEach-Object name)
+        $common = [System.Management.Automation.Cmdlet]::CommonParameters
+        @($command.Parameters.Keys | Where-Object { $_ -notin $common } | Sort-Object) | Should-BeCollection @($described | Sort-Object)
+    }
+
+    It 'has at least two examples, each with a title and code' {
+        $help.examples.example.Count | Should-BeGreaterThanOrEqual 2
+        $help.examples.example | Should-All { $_.title -match 'Example \d+: \w' -and $_.code -match '\w+-Kvm\w+' }
+    }
+
+    It 'tells what goes in and comes out, and what else to read' {
+        @($help.returnValues.returnValue.type.name) | Should-BeCollection @($command.OutputType ? $command.OutputType.Name : 'None')
+        $links = $help.relatedLinks.navigationLink
+        @($links.linkText) -contains 'about_KvmTsc' | Should-BeTrue
+        $cmdlets = (Get-Command -Module KvmTsc).Name
+        $links | Where-Object { $_.linkText -notin $cmdlets -and $_.linkText -ne 'about_KvmTsc' -and $_.uri -notlike 'https://*' } | Should-BeCollection @()
+    }
+
+    It 'is finished' {
+        $help | Out-String | Should-NotMatchString '\{\{'
+    }
+}
+
+Describe 'Example <Number> of <Page>' -Tag Kvm -ForEach $examples {
+    BeforeAll {
+        . "$PSScriptRoot/Common.ps1"
+
+        # What output shows whatever the values are: the heads of tables, and the names in lists.
+        function Get-Shape([string] $Text) {
+            $lines = $Text -split '\r?\n' -replace '\e\[[\d;]*m'
+            for ($i = 0; $i -lt $lines.Count; $i++) {
+                if ($lines[$i] -match '^(\w+) +:') { $Matches[1] }
+                if ($lines[$i] -match '^[- ]*---[- ]*$') { ($lines[$i - 1] -replace '\s+', ' ').Trim() }
+            }
+        }
+
+        Clear-VM
+        $null = 'web01', 'web01-new' | New-KvmVM -VcpuCount 2
+        $script:observed = Invoke-Interactive "& {`n$Code`n} | Out-String -Width 120" Yes
+    }
+
+    AfterAll {
+        Clear-VM
+    }
+
+    It 'runs, and shows what the page shows' {
+        "$($observed.Terminating)$($observed.Errors -join "`n")" | Should-Be ''
+        $all = "$($observed.Lines -join "`n")$($observed.Output)"
+        if ($Output) {
+            $all | Should-NotBeWhiteSpaceString
+        }
+        Get-Shape $all | Should-BeCollection @(Get-Shape $Output)
+    }
+}
