@@ -26,11 +26,11 @@ $PSNativeCommandUseErrorActionPreference = $true
 $env:POWERSHELL_TELEMETRY_OPTOUT = '1'
 $env:POWERSHELL_UPDATECHECK = 'Off'
 
-$Out = Join-Path $PSScriptRoot out
-$Stage = Join-Path $Out KvmTsc
-$Help = Join-Path $PSScriptRoot docs help
-$Results = Join-Path $Out results
-$Lab = Join-Path $PSScriptRoot lab kvmlab
+$Out = "$PSScriptRoot/out"
+$Stage = "$Out/KvmTsc"
+$Help = "$PSScriptRoot/docs/help"
+$Results = "$Out/results"
+$Lab = "$PSScriptRoot/lab/kvmlab"
 $PinnedModules = @{ 'Pester' = '6.0.1'; 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
 
 function Assert-Command([string] $Name, [string] $Install) {
@@ -42,14 +42,14 @@ function Assert-Command([string] $Name, [string] $Install) {
 # A module from where PowerShell finds it, else from the PowerShell Gallery at the pinned version.
 function Import-RequiredModule([string] $Name) {
     $version = [version] $PinnedModules[$Name]
-    $saved = Join-Path $Out modules
+    $saved = "$Out/modules"
     if ($saved -notin $env:PSModulePath.Split([IO.Path]::PathSeparator)) {
         $env:PSModulePath += [IO.Path]::PathSeparator + $saved
     }
     $found = Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }
     if (-not $found) {
         $install = "Install-PSResource $Name -Version $version"
-        Write-Host "Fetching $Name $version from the PowerShell Gallery"
+        "Fetching $Name $version from the PowerShell Gallery"
         try {
             $null = New-Item $saved -ItemType Directory -Force
             Save-PSResource $Name -Version $version -Path $saved -TrustRepository
@@ -63,21 +63,21 @@ function Import-RequiredModule([string] $Name) {
 
 function Invoke-Build {
     Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
-    dotnet build (Join-Path $PSScriptRoot KvmTsc.sln) --configuration Release --nologo --verbosity quiet
+    dotnet build "$PSScriptRoot/KvmTsc.sln" --configuration Release --nologo --verbosity quiet
     if (Test-Path $Stage) {
         Remove-Item $Stage -Recurse
     }
     $null = New-Item $Stage -ItemType Directory
-    $binaries = Join-Path $Out artifacts bin KvmTsc.PowerShell release
-    Copy-Item (Join-Path $binaries 'KvmTsc*.dll'), (Join-Path $binaries '*.ps1xml'), (Join-Path $PSScriptRoot KvmTsc.psd1), (Join-Path $PSScriptRoot LICENSE) $Stage
+    $binaries = "$Out/artifacts/bin/KvmTsc.PowerShell/release"
+    Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
     Export-Help
-    Write-Host "Built $(Join-Path $Stage KvmTsc.psd1)"
+    "Built $Stage/KvmTsc.psd1"
 }
 
 # Help is compared with the cmdlets in a PowerShell of its own: an assembly, once loaded, cannot be built again.
 function Export-Help {
     Import-RequiredModule Microsoft.PowerShell.PlatyPS
-    Invoke-Script (Join-Path $PSScriptRoot docs Export-Help.ps1) -ArgumentList $Help, (Join-Path $Stage KvmTsc.psd1), (Join-Path $Stage en-US)
+    Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
 }
 
 function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
@@ -94,15 +94,15 @@ function Invoke-Test {
     }
     $null = New-Item $Results -ItemType Directory
     $total = @{ passed = 0; failed = 0; skipped = 0 }
-    Add-Count $total 'engine' { & (Join-Path $PSScriptRoot tests engine.sh) Release }
-    Add-Count $total 'the lab itself' { & (Join-Path $PSScriptRoot lab selftest) }
-    $runner = Join-Path $PSScriptRoot tests Pester Invoke-Tests.ps1
-    Add-Count $total 'cmdlets, on this machine' { Invoke-Script $runner -ArgumentList Host, (Join-Path $Stage KvmTsc.psd1), $Results }
-    Add-Count $total 'cmdlets, on a KVM host' {
-        & $Lab exec --timeout 1800 --writable $Results -- pwsh -NoProfile -NonInteractive -File $runner Kvm (Join-Path $Stage KvmTsc.psd1) $Results
+    Add-Count -Total $total -Tier 'engine' -Run { & "$PSScriptRoot/tests/engine.sh" Release }
+    Add-Count -Total $total -Tier 'the lab itself' -Run { & "$PSScriptRoot/lab/selftest" }
+    $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
+    Add-Count -Total $total -Tier 'cmdlets, on this machine' -Run { Invoke-Script $runner -ArgumentList Host, "$Stage/KvmTsc.psd1", $Results }
+    Add-Count -Total $total -Tier 'cmdlets, on a KVM host' -Run {
+        & $Lab exec --timeout 1800 --writable $Results -- pwsh -NoProfile -NonInteractive -File $runner Kvm "$Stage/KvmTsc.psd1" $Results
     }
-    Write-Host ''
-    Write-Host "$($total.passed) passed, $($total.failed) failed, $($total.skipped) skipped"
+    ''
+    "$($total.passed) passed, $($total.failed) failed, $($total.skipped) skipped"
     if ($total.failed -gt 0 -or $total.passed -eq 0) {
         exit 1
     }
@@ -110,13 +110,13 @@ function Invoke-Test {
 
 # Every tier's last line is its count; a tier that ends without one, or badly, has failed.
 function Add-Count([hashtable] $Total, [string] $Tier, [scriptblock] $Run) {
-    Write-Host "`n== $Tier"
-    $last = ''
+    "`n== $Tier"
     $PSNativeCommandUseErrorActionPreference = $false
-    & $Run | ForEach-Object { if ("$_".Trim()) { $last = "$_" }; Write-Host $_ }
+    & $Run | Tee-Object -Variable lines
     $exitCode = $LASTEXITCODE
+    $last = $lines | Where-Object { "$_".Trim() } | Select-Object -Last 1
     if ($last -notmatch '(?<passed>\d+) passed, (?<failed>\d+) failed(, (?<skipped>\d+) skipped)?') {
-        Write-Host "The tier '$Tier' ended without a count (exit code $exitCode): counted as 1 failed."
+        "The tier '$Tier' ended without a count (exit code $exitCode): counted as 1 failed."
         $Total.failed++
         return
     }
@@ -125,14 +125,14 @@ function Add-Count([hashtable] $Total, [string] $Tier, [scriptblock] $Run) {
     $Total.failed += [int] $count.failed
     $Total.skipped += [int] ($count['skipped'] ?? 0)
     if ($exitCode -ne 0 -and [int] $count.failed -eq 0) {
-        Write-Host "The tier '$Tier' ended with exit code ${exitCode}: counted as 1 failed."
+        "The tier '$Tier' ended with exit code ${exitCode}: counted as 1 failed."
         $Total.failed++
     }
 }
 
 function Invoke-Demo {
     Invoke-Build
-    & $Lab exec --timeout 600 -- pwsh -NoProfile -NonInteractive -File (Join-Path $PSScriptRoot samples Invoke-TwoVMMigration.ps1)
+    & $Lab exec --timeout 600 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
 }
 
 function Invoke-Lab {
@@ -142,10 +142,10 @@ function Invoke-Lab {
 
 function Invoke-Package {
     Invoke-Build
-    $version = (Import-PowerShellDataFile (Join-Path $PSScriptRoot KvmTsc.psd1)).ModuleVersion
+    $version = (Import-PowerShellDataFile "$PSScriptRoot/KvmTsc.psd1").ModuleVersion
     $archive = Join-Path $Out "KvmTsc-$version.zip"
     Compress-Archive $Stage $archive -Force
-    Write-Host "Packed $archive"
+    "Packed $archive"
 }
 
 switch ($Task) {
@@ -155,7 +155,7 @@ switch ($Task) {
     Lab { Invoke-Lab }
     Docs {
         Invoke-Build
-        Invoke-Script (Join-Path $PSScriptRoot docs Update-Help.ps1) -ArgumentList $Help, (Join-Path $Stage KvmTsc.psd1)
+        Invoke-Script "$PSScriptRoot/docs/Update-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1"
     }
     Package { Invoke-Package }
     Clean {

@@ -20,12 +20,12 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-$staged = Join-Path $PSScriptRoot .. out KvmTsc KvmTsc.psd1
+$staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 Import-Module $(if (Test-Path $staged) { $staged } else { 'KvmTsc' })
 
 function Show-Table([object[]] $InputObject, [string] $Title) {
-    Write-Host "`n$Title"
-    $InputObject | Format-Table -AutoSize | Out-String -Width 160 | ForEach-Object { Write-Host $_.Trim("`r", "`n") }
+    "`n$Title"
+    ($InputObject | Format-Table -AutoSize | Out-String -Width 160).Trim("`r", "`n")
 }
 
 # The guest's own word: readings by its code on source, destination and source again.
@@ -44,7 +44,7 @@ function Confirm-GuestTsc([string] $Source, [string] $Destination) {
 }
 
 $kvmHost = Get-KvmHost
-Write-Host "KVM host $($kvmHost.MachineName): Linux $($kvmHost.KernelRelease), $($kvmHost.KvmModule), TSC $($kvmHost.TscKHz) kHz"
+"KVM host $($kvmHost.MachineName): Linux $($kvmHost.KernelRelease), $($kvmHost.KvmModule), TSC $($kvmHost.TscKHz) kHz"
 $null = New-KvmVM web01 -VcpuCount $VcpuCount
 $null = New-KvmVM web01-new -VcpuCount $VcpuCount
 try {
@@ -68,7 +68,7 @@ try {
         throw 'A guest reads a TSC that is not the one of the source.'
     }
 
-    Write-Host "`nMigrated, and confirmed by the guests."
+    "`nMigrated, and confirmed by the guests."
 }
 finally {
     Get-KvmVM web01, web01-new -ErrorAction Ignore | Remove-KvmVM

@@ -14,7 +14,7 @@ public sealed class NumberedDirectoryTests : IDisposable
     public void Its_entries_are_the_numbers_in_it()
     {
         // More than one read of the directory gives.
-        var numbers = Enumerable.Range(0, 3000).ToArray();
+        var numbers = Enumerable.Range(0, 700).ToArray();
         foreach (var name in numbers.Select(number => $"{number}").Concat(["self", "12x", "-1", "99999999999"]))
             _directory.CreateSubdirectory(name);
         Assert.Equal(numbers, NumberedDirectory.Read(_directory.FullName).Order());

@@ -58,6 +58,27 @@ public sealed class BatchRunnerTests
     }
 
     [Theory]
+    [InlineData(7)]
+    [InlineData(-22)]
+    public void An_attempt_may_fail_and_leaves_its_result_or_the_negated_errno(int result)
+    {
+        var batch = new IoctlBatch();
+        var slot = batch.Reserve<int>();
+        batch.Add(s_one with { Kind = BatchStepKind.Attempt, ResultSlot = slot.Offset });
+        batch.Add(s_two);
+        batch.AddUndo(0, Step(11));
+        var issued = new List<nint>();
+        var outcome = BatchRunner.Run(batch, (_, _, argument) =>
+        {
+            issued.Add(argument);
+            return argument == 1 ? result : 0;
+        });
+        Assert.True(outcome.Succeeded);
+        Assert.Equal([1, 2], issued);
+        Assert.Equal(result, batch.Read(slot));
+    }
+
+    [Theory]
     [InlineData(0, new int[0])]
     [InlineData(1, new[] { 11 })]
     [InlineData(2, new[] { 11, 12 })]

@@ -83,7 +83,8 @@ internal sealed class FaultRun
                 Assert.True(Machine.VM.MasterClock);
         }
 
-        if (!Machine.Log.Skip(_issued).Any(ioctl => ioctl.Request == KvmIoctl.SetClock && ioctl.Result == 0))
+        // A clock that was not written is not put back either: that would move it, if only by what the putting back takes.
+        if (!Machine.Log.Skip(_issued).TakeWhile(ioctl => ioctl.Result >= 0 || ioctl.IsAttempt).Any(ioctl => ioctl.Request == KvmIoctl.SetClock))
             Assert.Equal(_clockBase, Machine.VM.ClockBase);
         else if (except?.Request != KvmIoctl.SetClock)
             AssertClockWentOn();

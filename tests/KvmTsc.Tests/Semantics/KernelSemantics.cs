@@ -214,6 +214,28 @@ public abstract class KernelSemantics
     }
 
     [Fact]
+    public void A_guest_without_kvmclock_cannot_be_told_that_it_was_stopped()
+    {
+        var machine = Create(1);
+        var batch = new IoctlBatch();
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.KvmclockCtrl, 0, ArgumentIsSlot: false));
+        Assert.Equal(Raw.EINVAL, Raw.Run(machine, batch).ErrorNumber);
+    }
+
+    [Theory]
+    [InlineData(KvmMsr.TscDeadline, 1)]
+    [InlineData(0xDEAD0000, 0)]
+    public void An_MSR_that_does_not_exist_is_no_error_but_none_read(uint index, int read)
+    {
+        var machine = Create(1);
+        var batch = new IoctlBatch();
+        var (msr, result) = (batch.Reserve(new KvmMsr { Count = 1, Index = index }), batch.Reserve<int>());
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.GetMsrs, msr.Offset, ArgumentIsSlot: true, ResultSlot: result.Offset));
+        Assert.True(Raw.Run(machine, batch).Succeeded);
+        Assert.Equal((read, 0ul), (batch.Read(result), batch.Read(msr).Data));
+    }
+
+    [Fact]
     public void An_ioctl_that_does_not_exist_is_EINVAL_on_a_vCPU()
     {
         var machine = Create(1);
