@@ -62,6 +62,13 @@ function Import-RequiredModule([string] $Name) {
 }
 
 function Invoke-Build {
+    Invoke-Stage
+    Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
+    "Built $Stage/KvmTsc.psd1"
+}
+
+# The module without its help.
+function Invoke-Stage {
     Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
     dotnet build "$PSScriptRoot/KvmTsc.sln" --configuration Release --nologo --verbosity quiet
     if (Test-Path $Stage) {
@@ -70,16 +77,10 @@ function Invoke-Build {
     $null = New-Item $Stage -ItemType Directory
     $binaries = "$Out/artifacts/bin/KvmTsc.PowerShell/release"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
-    Export-Help
-    "Built $Stage/KvmTsc.psd1"
-}
-
-# Help is compared with the cmdlets in a PowerShell of its own: an assembly, once loaded, cannot be built again.
-function Export-Help {
     Import-RequiredModule Microsoft.PowerShell.PlatyPS
-    Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
 }
 
+# Runs a script in a PowerShell of its own: an assembly, once loaded, cannot be built again.
 function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
     & (Get-Process -Id $PID).Path -NoProfile -NonInteractive -File $Path @ArgumentList
 }
@@ -154,7 +155,7 @@ switch ($Task) {
     Demo { Invoke-Demo }
     Lab { Invoke-Lab }
     Docs {
-        Invoke-Build
+        Invoke-Stage
         Invoke-Script "$PSScriptRoot/docs/Update-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1"
     }
     Package { Invoke-Package }

@@ -35,7 +35,7 @@ Describe 'Test-KvmVcpuTscOffset' -Tag Kvm {
     }
 
     It 'takes further offsets, each once, and any number of vCPUs' {
-        $results = Test-KvmVcpuTscOffset 5, 0, ([long]::MaxValue), ([long]::MinValue) -VcpuCount 3
+        $results = Test-KvmVcpuTscOffset -OffsetTicks 5, 0, ([long]::MaxValue), ([long]::MinValue) -VcpuCount 3
         $results | Should-BeCollection -Count 18
         $results.OffsetTicks | Select-Object -Unique | Should-BeCollection (0, 180000000000, -180000000000, 5, [long]::MaxValue, [long]::MinValue)
         $results[0..2].VcpuId | Should-BeCollection 0, 1, 2

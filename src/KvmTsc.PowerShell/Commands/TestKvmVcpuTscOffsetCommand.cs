@@ -13,7 +13,7 @@ public sealed class TestKvmVcpuTscOffsetCommand : VcpuCommand
     private static readonly long[] s_kernelCases = [0, 180_000_000_000, -180_000_000_000];
 
     /// <summary>Further offsets than those of the kernel's test: 0, +180e9 and -180e9 ticks.</summary>
-    [Parameter(Position = 0, ParameterSetName = NewVM)]
+    [Parameter(ParameterSetName = NewVM)]
     public long[] OffsetTicks { get; set; } = [];
 
     /// <summary>How many vCPUs the VM of the test has.</summary>
@@ -31,6 +31,8 @@ public sealed class TestKvmVcpuTscOffsetCommand : VcpuCommand
     {
         if (ParameterSetName != NewVM)
             base.ProcessRecord();
+        else if (VcpuId.Length > 0)
+            For(null, () => throw NoVM());
         else
             For(null, () => Write(KvmTscOffsetTest.Run(VcpuCount, TscKHz, [.. s_kernelCases.Union(OffsetTicks)], Cancellation)));
     }
@@ -43,6 +45,9 @@ public sealed class TestKvmVcpuTscOffsetCommand : VcpuCommand
         foreach (var result in results)
             WriteObject(result);
     }
+
+    private static KvmException NoVM() => new(
+        KvmErrorId.InvalidValue, "-VcpuId selects vCPUs of a VM, and no VM is named.", "Name the VM, or give the VM of the test its vCPUs with -VcpuCount.");
 
     private static LocalMachine Ours(Machine machine) => machine as LocalMachine ?? throw new KvmException(
         KvmErrorId.VMNotFound,

@@ -1,6 +1,7 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;
 

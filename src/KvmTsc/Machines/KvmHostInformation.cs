@@ -1,6 +1,7 @@
 using KvmTsc.Clocks;
 using KvmTsc.Interop;
 using KvmTsc.Machines.Discovery;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;
 

@@ -1,3 +1,5 @@
+using KvmTsc.Processes;
+
 namespace KvmTsc.Machines;
 
 /// <summary>This host, as a state captured here names it.</summary>

@@ -1,4 +1,5 @@
 using KvmTsc.Machines.Discovery;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Tests.Discovery;
 

@@ -1,6 +1,7 @@
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 using KvmTsc.Machines.Discovery;
+using KvmTsc.Processes;
 using KvmTsc.Tests.Kernel;
 
 namespace KvmTsc.Tests.Discovery;

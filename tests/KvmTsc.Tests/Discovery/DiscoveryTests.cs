@@ -1,5 +1,6 @@
 using KvmTsc.Machines;
 using KvmTsc.Machines.Discovery;
+using KvmTsc.Processes;
 using KvmTsc.Tests.Kernel;
 
 namespace KvmTsc.Tests.Discovery;

@@ -1,3 +1,4 @@
+using KvmTsc.Processes;
 using System.Text;
 using KvmTsc.Interop;
 using KvmTsc.Machines.Discovery;

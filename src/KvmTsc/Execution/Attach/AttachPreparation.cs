@@ -1,4 +1,4 @@
-using System.Globalization;
+using KvmTsc.Processes;
 using KvmTsc.Interop;
 
 namespace KvmTsc.Execution.Attach;
@@ -11,19 +11,19 @@ internal sealed class AttachPreparation : IDisposable
     // Ignored unless a program handles them, so sending one to itself does nothing to a thread that nobody traces.
     private static readonly int[] s_signals = [23, 28, 17]; // SIGURG, SIGWINCH, SIGCHLD
 
-    private AttachPreparation(AttachTarget target, TargetStatus status, SafeDescriptor memory)
+    private AttachPreparation(AttachTarget target, AttachCircumstances circumstances, SafeDescriptor memory)
     {
         Target = target;
         Memory = memory;
         Maps = ReadMaps();
-        ProcessInnermostId = status.InnermostId;
-        SuspendsSeccomp = Threads().Any(thread => thread.Status.HasSeccomp);
-        Signal = Array.Find(s_signals, signal => !status.Catches(signal));
+        ProcessInnermostId = circumstances.Target.InnermostId;
+        SuspendsSeccomp = circumstances.Threads.Any(thread => thread.IsFiltered);
+        Signal = Array.Find(s_signals, signal => !circumstances.Target.Catches(signal));
         Instructions = Attach.Instructions.Find(Maps, memory) ?? default;
         DataLength = (0x4000 + (target.VcpuDescriptors.Count * 2048) + 0xFFF) & ~0xFFF;
         Address = Maps.FindFree((ulong)Length);
         VcpuThreads = FindVcpuThreads();
-        Refuse(status);
+        Refuse(circumstances.Target);
     }
 
     public AttachTarget Target { get; }
@@ -60,16 +60,17 @@ internal sealed class AttachPreparation : IDisposable
     /// <exception cref="KvmException">One cannot work in this process.</exception>
     public static AttachPreparation Of(AttachTarget target)
     {
-        var status = TargetStatus.Read($"/proc/{target.ProcessId}");
-        if (status is null || status.State is 'Z' or 'X' || StartTimeOf(target.ProcessId) != target.StartTime)
+        if (AttachCircumstances.Read(target.ProcessId) is not { } circumstances || StartTimeOf(target.ProcessId) != target.StartTime)
             throw Gone(target);
+        if (circumstances.FindObstacle() is { } obstacle)
+            throw obstacle.ToException();
         var descriptor = LibC.Open($"/proc/{target.ProcessId}/mem", LibC.O_RDWR | LibC.O_CLOEXEC);
         if (descriptor < 0)
-            throw AttachErrors.Denied(target, status, -descriptor);
+            throw AttachErrors.Denied(target, -descriptor);
         var memory = new SafeDescriptor(descriptor);
         try
         {
-            return new AttachPreparation(target, status, memory);
+            return new AttachPreparation(target, circumstances, memory);
         }
         catch
         {
@@ -78,32 +79,14 @@ internal sealed class AttachPreparation : IDisposable
         }
     }
 
-    /// <summary>The threads there are now, with what is known of them.</summary>
-    public IEnumerable<(int Id, TargetStatus Status)> Threads()
-    {
-        foreach (var id in ThreadIds())
-        {
-            if (TargetStatus.Read($"/proc/{Target.ProcessId}/task/{id}") is { } status)
-                yield return (id, status);
-        }
-    }
-
     /// <summary>The ids of the threads there are now.</summary>
-    public IEnumerable<int> ThreadIds()
-    {
-        try
-        {
-            return [.. Directory.EnumerateDirectories($"/proc/{Target.ProcessId}/task")
-                .Select(path => int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture))];
-        }
-        catch (IOException)
-        {
-            return [];
-        }
-    }
+    public IReadOnlyList<int> ThreadIds() => NumberedDirectory.Read($"/proc/{Target.ProcessId}/task");
+
+    /// <summary>What is known of a thread, null if it has ended.</summary>
+    public ProcessStatus? StatusOf(int threadId) => ProcessStatus.Read($"/proc/{Target.ProcessId}/task/{threadId}");
 
     /// <summary>A thread's id as its process knows it.</summary>
-    public int InnermostIdOf(int threadId) => TargetStatus.Read($"/proc/{Target.ProcessId}/task/{threadId}")?.InnermostId ?? threadId;
+    public int InnermostIdOf(int threadId) => StatusOf(threadId)?.InnermostId ?? threadId;
 
     /// <summary>Looks again at what the process's memory is like, after a long wait.</summary>
     public void Refresh()
@@ -121,14 +104,7 @@ internal sealed class AttachPreparation : IDisposable
 
     public void Dispose() => Memory.Dispose();
 
-    internal static ulong? StartTimeOf(int processId)
-    {
-        const int FieldsBeforeStartTime = 19;
-        if (Machines.KernelFiles.ReadLine($"/proc/{processId}/stat") is not { } stat)
-            return null;
-        var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-        return ulong.Parse(fields[FieldsBeforeStartTime], CultureInfo.InvariantCulture);
-    }
+    internal static ulong? StartTimeOf(int processId) => ProcessStat.Read($"/proc/{processId}")?.StartTime;
 
     private ProcessMaps ReadMaps()
     {
@@ -150,7 +126,7 @@ internal sealed class AttachPreparation : IDisposable
         var threads = new HashSet<int>();
         foreach (var vcpuId in Target.VcpuDescriptors.Keys)
         {
-            if (Machines.KernelFiles.ReadNumber($"{directory}/vcpu{vcpuId}/pid") is not { } thread || thread == 0)
+            if (KernelFiles.ReadNumber($"{directory}/vcpu{vcpuId}/pid") is not { } thread || thread == 0)
                 return null;
             threads.Add((int)thread);
         }
@@ -158,15 +134,11 @@ internal sealed class AttachPreparation : IDisposable
         return [.. threads];
     }
 
-    private void Refuse(TargetStatus status)
+    private void Refuse(ProcessStatus status)
     {
         var name = $"{Target.VMName} (process {Target.ProcessId})";
-        if (status.TracerId != 0 || Threads().Any(thread => thread.Status.TracerId != 0))
-            throw AttachErrors.Traced(name, Threads().Select(thread => thread.Status.TracerId).FirstOrDefault(id => id != 0));
         if (status.State is 'T')
             throw AttachErrors.Unsupported($"{name} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {Target.ProcessId}.");
-        if (SuspendsSeccomp && !AttachErrors.HasCapability(AttachErrors.CapSysAdmin))
-            throw AttachErrors.Seccomp(name);
         if (Signal == 0)
             throw AttachErrors.Unsupported($"{name} handles SIGURG, SIGWINCH and SIGCHLD itself, one of which is needed.", "Nothing can be done about it from outside.");
         if (Instructions == default)

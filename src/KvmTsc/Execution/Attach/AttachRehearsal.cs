@@ -1,3 +1,4 @@
+using KvmTsc.Processes;
 using System.Diagnostics;
 
 namespace KvmTsc.Execution.Attach;
@@ -70,7 +71,7 @@ internal static class AttachRehearsal
     private static void AwaitRead(int processId)
     {
         var patience = Stopwatch.StartNew();
-        while (patience.ElapsedMilliseconds < 1000 && Machines.KernelFiles.ReadLine($"/proc/{processId}/syscall")?.StartsWith("0 ", StringComparison.Ordinal) != true)
+        while (patience.ElapsedMilliseconds < 1000 && KernelFiles.ReadLine($"/proc/{processId}/syscall")?.StartsWith("0 ", StringComparison.Ordinal) != true)
             Thread.Sleep(1);
     }
 }

@@ -146,13 +146,12 @@ internal sealed class AttachedStop : IVMStop
 
     private void Seize(int threadId)
     {
-        var target = _preparation.Target;
-        if (TargetStatus.Read($"/proc/{target.ProcessId}/task/{threadId}") is not { } status)
+        if (_preparation.StatusOf(threadId) is not { } status)
             return;
         if (Tracee.Seize(threadId, status.InnermostId, 0, out var errno) is { } thread)
             _threads.Add(thread);
         else if (errno != Errno.ESRCH)
-            throw AttachErrors.Denied(target, status, errno);
+            throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
     private void Interrupt()

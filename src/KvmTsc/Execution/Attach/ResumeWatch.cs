@@ -104,8 +104,7 @@ internal sealed class ResumeWatch : IDisposable
     private bool Watch(int threadId)
     {
         const int Options = LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_TRACECLONE;
-        var target = _preparation.Target;
-        if (TargetStatus.Read($"/proc/{target.ProcessId}/task/{threadId}") is not { } status)
+        if (_preparation.StatusOf(threadId) is not { } status)
             return false;
         if (Tracee.Seize(threadId, status.InnermostId, Options, out var errno) is { } thread)
         {
@@ -115,7 +114,7 @@ internal sealed class ResumeWatch : IDisposable
         }
 
         // A thread that a watched one has just created is traced by us from birth.
-        return errno is Errno.ESRCH || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(target, status, errno);
+        return errno is Errno.ESRCH || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
     /// <summary>Deals with every thread that stands still; returns whether any did.</summary>

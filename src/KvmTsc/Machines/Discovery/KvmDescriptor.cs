@@ -1,3 +1,4 @@
+using KvmTsc.Processes;
 using System.Buffers.Text;
 
 namespace KvmTsc.Machines.Discovery;

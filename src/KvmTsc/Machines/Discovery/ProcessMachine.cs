@@ -1,6 +1,7 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Machines.Discovery;
 

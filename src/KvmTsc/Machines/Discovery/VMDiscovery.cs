@@ -1,3 +1,4 @@
+using KvmTsc.Processes;
 using System.Globalization;
 using KvmTsc.Interop;
 

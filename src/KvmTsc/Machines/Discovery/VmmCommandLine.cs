@@ -1,3 +1,4 @@
+using KvmTsc.Processes;
 using System.Text;
 
 namespace KvmTsc.Machines.Discovery;

@@ -2,7 +2,7 @@ using System.Buffers.Text;
 using System.Runtime.InteropServices;
 using KvmTsc.Interop;
 
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>
 /// A directory of procfs whose entries are numbers: processes, threads, descriptors. Thousands of them are read for one list of VMs, most

@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace KvmTsc.Machines;
+namespace KvmTsc.Processes;
 
 /// <summary>Small files of procfs, sysfs and debugfs, which may not be there or not be readable.</summary>
 internal static class KernelFiles

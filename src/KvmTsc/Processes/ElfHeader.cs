@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>The beginning of a program file.</summary>
 internal static class ElfHeader

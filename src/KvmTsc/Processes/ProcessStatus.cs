@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>What /proc/PID/status, or a thread's, says of who may trace it.</summary>
 internal sealed record ProcessStatus
@@ -26,6 +26,12 @@ internal sealed record ProcessStatus
     /// <summary>The capabilities that it has.</summary>
     public ulong Effective { get; init; }
 
+    /// <summary>The thread's or the process's id in the innermost pid namespace, which is how it knows itself.</summary>
+    public int InnermostId { get; init; }
+
+    /// <summary>The signals that the process handles itself.</summary>
+    public ulong Caught { get; init; }
+
     /// <summary>0 none, 1 strict, 2 a filter.</summary>
     public int Seccomp { get; init; }
 
@@ -40,6 +46,9 @@ internal sealed record ProcessStatus
 
     /// <summary>Whether it is under a seccomp filter.</summary>
     public bool IsFiltered => Seccomp != 0;
+
+    /// <summary>Whether it handles a signal itself.</summary>
+    public bool Catches(int signal) => (Caught >> (signal - 1) & 1) != 0;
 
     /// <summary>Whether it has ended.</summary>
     public bool IsDead => State is 'Z' or 'X' or 'x';
@@ -67,6 +76,8 @@ internal sealed record ProcessStatus
             Permitted = Bits(values, "CapPrm"),
             Effective = Bits(values, "CapEff"),
             Seccomp = (int)Number(values, "Seccomp"),
+            InnermostId = Numbers(values, "NSpid") is [.., var innermost] ? (int)innermost : 0,
+            Caught = Bits(values, "SigCgt"),
             HasShadowStack = values.GetValueOrDefault("x86_Thread_features")?.Contains("shstk", StringComparison.Ordinal) ?? false,
         };
     }

@@ -1,4 +1,4 @@
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>The Yama security module, which restricts who may trace whom.</summary>
 internal static class Yama

@@ -1,4 +1,4 @@
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>
 /// What decides whether this process may work inside another one, as far as procfs tells without touching it: the rules of

@@ -1,4 +1,4 @@
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>What keeps KvmTsc from working on a VM of another process.</summary>
 /// <param name="ErrorId">The error that an attempt gives.</param>

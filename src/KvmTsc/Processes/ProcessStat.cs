@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace KvmTsc.Machines.Discovery;
+namespace KvmTsc.Processes;
 
 /// <summary>What /proc/PID/stat, or a thread's, says.</summary>
 /// <param name="State">R running, S or D waiting, T or t stopped, Z ended.</param>
