@@ -141,7 +141,11 @@ Describe 'The objects of a KVM host' -Tag Kvm {
         $script:objects.KvmHostIdentity = $objects.KvmTscState.Host
 
         # What an object is, as text: what it holds too.
+        # An enumeration comes back as its number, which still shows its name.
         function Get-Text([object] $InputObject) {
+            if ($InputObject -is [enum] -or ($null -ne $InputObject -and 'Deserialized.System.Enum' -in $InputObject.PSObject.TypeNames)) {
+                return "$InputObject"
+            }
             ConvertTo-Json $InputObject -Depth 4 -EnumsAsStrings
         }
     }

@@ -6,7 +6,9 @@ BeforeAll {
     function Invoke-Elsewhere([string] $CommandLine, [string[]] $Script) {
         $directory = (New-Item (Join-Path ([IO.Path]::GetTempPath()) ([guid]::NewGuid())) -ItemType Directory).FullName
         try {
-            chmod 755 $directory
+            # Another user may not be let into the checkout.
+            Copy-Item (Split-Path (Get-ManifestPath)) "$directory/KvmTsc" -Recurse
+            chmod -R a+rX $directory
             Set-Content "$directory/script.ps1" {
                 param([string] $Manifest, [string] $Scripts, [string] $Result)
                 Import-Module $Manifest
@@ -27,7 +29,7 @@ BeforeAll {
             }
             $result = New-Item "$directory/result"
             chmod 666 $result
-            $arguments = (Get-Process -Id $PID).Path, '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", (Get-ManifestPath)
+            $arguments = (Get-Process -Id $PID).Path, '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", "$directory/KvmTsc/KvmTsc.psd1"
             $log = sh -c $CommandLine $directory @arguments (ConvertTo-Json $Script -Compress) $result.FullName 2>&1
             $observed = Get-Content $result | ConvertFrom-Json
             if (-not $observed) {

@@ -12,6 +12,9 @@ public abstract class HostMachine : Machine
     /// <inheritdoc/>
     public override ulong RealtimeNow => HostClock.RealtimeNow;
 
+    /// <inheritdoc/>
+    public override ulong HostTscNow => Interop.HostTsc.Read();
+
     /// <summary>What debugfs tells of it, null where it cannot be read or told.</summary>
     internal abstract VMDebugfs? Debugfs { get; }
 

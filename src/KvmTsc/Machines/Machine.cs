@@ -32,6 +32,9 @@ public abstract class Machine
     /// <summary>CLOCK_REALTIME of its host, in nanoseconds.</summary>
     public abstract ulong RealtimeNow { get; }
 
+    /// <summary>The TSC of its host.</summary>
+    public abstract ulong HostTscNow { get; }
+
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.Supports(kHz) ? HostTsc.RatioFor(kHz) : HostTsc.Unscaled;
 

@@ -18,6 +18,7 @@ public sealed class TscRestore
     private readonly bool _force;
     private readonly KvmHostIdentity _host;
     private readonly bool _guestHasRun;
+    private readonly bool _isOneTsc;
 
     /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
     /// <param name="machine">The VM.</param>
@@ -39,6 +40,7 @@ public sealed class TscRestore
         GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
         _host = machine.Host;
         _guestHasRun = machine.GuestHasRun;
+        _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
     }
 
     /// <summary>What a restore would do now: old and new value of kvmclock and of every vCPU's offset. Changes nothing.</summary>
@@ -53,7 +55,7 @@ public sealed class TscRestore
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
-            ExactOffset(vcpu, before.Clock.HostTsc) ?? (before.HasTriple ? PredictedOffset(vcpu, before) : null),
+            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, before) : null),
             before.Vcpus[vcpu.VcpuId].KHz,
             vcpu.TscKHz));
         return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
@@ -153,15 +155,15 @@ public sealed class TscRestore
     }
 
     private Slot<ulong> OffsetSlot(IoctlBatch batch, KvmVcpuTscState vcpu, TscSnapshot before, Slot<KvmClockData> clock) =>
-        ExactOffset(vcpu, before.Clock.HostTsc) is { } exact
+        ExactOffset(vcpu) is { } exact
             ? batch.Reserve(unchecked((ulong)exact))
             : batch.ResolveOffset(
                 clock, ClockLine.SourceGuestTsc(_state, vcpu), _state.ClockNanoseconds, vcpu.TscKHz, _machine.HostTsc.RatioFor(vcpu.TscKHz));
 
     /// <summary>The offset that needs no clock: on one TSC, scaled alike, it is the source's.</summary>
-    private long? ExactOffset(KvmVcpuTscState vcpu, ulong hostTsc) =>
+    private long? ExactOffset(KvmVcpuTscState vcpu) =>
         _method == TscMethod.Best
-        && ClockLine.IsOneTsc(_state, _host, hostTsc == 0 ? ulong.MaxValue : hostTsc)
+        && _isOneTsc
         && _machine.HostTsc.RatioFor(vcpu.TscKHz) == vcpu.Ratio
             ? vcpu.OffsetTicks
             : null;
@@ -205,7 +207,7 @@ public sealed class TscRestore
             var target = TscArithmetic.GuestTsc(
                 before.Clock.HostTsc,
                 _machine.HostTsc.RatioFor(vcpu.TscKHz),
-                unchecked((ulong)(ExactOffset(vcpu, before.Clock.HostTsc) ?? PredictedOffset(vcpu, before))));
+                unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, before))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }
     }

@@ -1,4 +1,5 @@
 using FsCheck.Fluent;
+using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 
@@ -35,6 +36,39 @@ public sealed class MigrationOnOneHostTests
         var migration = new MigrationScenario(before, after, before.TscKHz, 2, 1).Start();
         var result = migration.Restore(TscMethod.Best);
         Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
+    }
+
+    /// <summary>After a suspend, for one, a TSC may begin anew within a boot.</summary>
+    [Fact]
+    public void A_TSC_that_is_behind_the_states_did_not_go_on()
+    {
+        var migration = new MigrationScenario(HostSpec.Ordinary, HostSpec.Ordinary, HostSpec.Ordinary.TscKHz, 2, 1).Start();
+        var later = migration.State.With(hostTsc: migration.State.HostTsc + (1UL << 50));
+        var result = new TscRestore(migration.Destination, later, TscMethod.Best, force: false).Run(CancellationToken.None);
+        Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
+        Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
+    }
+
+    [Fact]
+    public void A_TSC_of_another_frequency_did_not_go_on()
+    {
+        var migration = new MigrationScenario(HostSpec.Ordinary, HostSpec.Ordinary, HostSpec.Ordinary.TscKHz, 2, 1).Start();
+        var host = migration.State.Host;
+        var other = migration.State.With(host: new KvmHostIdentity(host.MachineName, host.BootId, host.KernelRelease, host.TscKHz + 1, true, 0, 0, 0));
+        var result = new TscRestore(migration.Destination, other, TscMethod.Best, force: false).Run(CancellationToken.None);
+        Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
+    }
+
+    /// <summary>Where the ratio is another, as after another tolerance, the source's offset is no answer.</summary>
+    [Fact]
+    public void Another_ratio_takes_another_offset_even_on_one_TSC()
+    {
+        var spec = HostSpec.Ordinary with { Scaling = TscScaling.Intel };
+        var migration = new MigrationScenario(spec, spec, 1_500_000, 2, 1).Start();
+        var vcpus = migration.State.Vcpus.Select(vcpu => new KvmVcpuTscState(vcpu.VcpuId, vcpu.OffsetTicks, vcpu.TscKHz, vcpu.ScalingRatio + 1, 48));
+        var result = new TscRestore(migration.Destination, migration.State.With(vcpus: [.. vcpus]), TscMethod.Best, force: false).Run(CancellationToken.None);
+        Assert.NotEqual(migration.State.Vcpus[0].OffsetTicks, result.Vcpus[0].NewOffsetTicks);
+        Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
     }
 
     private static FsCheck.Gen<MigrationScenario> OneHost { get; } =

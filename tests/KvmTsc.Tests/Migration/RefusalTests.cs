@@ -108,7 +108,7 @@ public sealed class RefusalTests
     {
         var state = Save(Ran(s_source, 0));
         var machine = Machine(s_destination, 0);
-        var now = Copy(state, realtime: machine.RealtimeNow);
+        var now = state.With(realtime: machine.RealtimeNow);
         Restore(machine, now);
     }
 
@@ -167,7 +167,7 @@ public sealed class RefusalTests
     public void The_order_of_the_vCPUs_in_a_state_does_not_matter()
     {
         var state = Save(Ran(s_source, 0, 1, 2));
-        Restore(Machine(s_destination, 0, 1, 2), Copy(state, vcpus: [.. state.Vcpus.Reverse()]));
+        Restore(Machine(s_destination, 0, 1, 2), state.With(vcpus: [.. state.Vcpus.Reverse()]));
     }
 
     [Fact]
@@ -175,7 +175,7 @@ public sealed class RefusalTests
     {
         var state = Save(Ran(s_source, 0, 1));
         var odd = state.Vcpus[1];
-        state = Copy(state, vcpus: [state.Vcpus[0], new KvmVcpuTscState(1, odd.OffsetTicks + 5, odd.TscKHz, odd.ScalingRatio, odd.ScalingFractionBits)]);
+        state = state.With(vcpus: [state.Vcpus[0], new KvmVcpuTscState(1, odd.OffsetTicks + 5, odd.TscKHz, odd.ScalingRatio, odd.ScalingFractionBits)]);
         var machine = Machine(s_destination, 0, 1);
         Refusal.Of(machine, KvmErrorId.UnequalOffsets, () => Restore(machine, state));
 
@@ -211,7 +211,7 @@ public sealed class RefusalTests
     {
         var state = Save(Ran(s_source, 0));
         var vcpu = state.Vcpus[0];
-        state = Copy(state, vcpus: [new KvmVcpuTscState(0, vcpu.OffsetTicks, 256_000_001, 0, 0)]);
+        state = state.With(vcpus: [new KvmVcpuTscState(0, vcpu.OffsetTicks, 256_000_001, 0, 0)]);
         var machine = Machine(s_destination with { Scaling = TscScaling.Amd }, 0);
         Refusal.Of(machine, KvmErrorId.FrequencyUnsupported, () => Restore(machine, state, force: true));
     }
@@ -224,13 +224,13 @@ public sealed class RefusalTests
         var vcpu = state.Vcpus[0];
         KvmTscState[] invalid =
         [
-            Copy(state, realtime: 0),
-            Copy(state, hostTsc: 0),
-            Copy(state, vcpus: []),
-            Copy(state, vcpus: [vcpu, vcpu]),
-            Copy(state, vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, 0, 0, 0)]),
-            Copy(state, vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, 64)]),
-            Copy(state, vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, -1)]),
+            state.With(realtime: 0),
+            state.With(hostTsc: 0),
+            state.With(vcpus: []),
+            state.With(vcpus: [vcpu, vcpu]),
+            state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, 0, 0, 0)]),
+            state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, 64)]),
+            state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, -1)]),
             new(state.VMName, 1, state.VMId, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, [.. state.Vcpus], null!, 0),
             new(state.VMName, 1, state.VMId, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, null!, state.Host, 0),
         ];
@@ -271,17 +271,6 @@ public sealed class RefusalTests
 
     private static KvmTscMigrationResult Restore(SimulatedMachine machine, KvmTscState state, bool force = false) =>
         new TscRestore(machine, state, TscMethod.Best, force).Run(CancellationToken.None);
-
-    private static KvmTscState Copy(KvmTscState state, ulong? realtime = null, ulong? hostTsc = null, KvmVcpuTscState[]? vcpus = null) => new(
-        state.VMName,
-        state.ProcessId,
-        state.VMId,
-        state.ClockNanoseconds,
-        realtime ?? state.RealtimeNanoseconds,
-        hostTsc ?? state.HostTsc,
-        vcpus ?? [.. state.Vcpus],
-        state.Host,
-        state.StoppedMicroseconds);
 
     private SimulatedMachine Machine(HostSpec host, params int[] vcpuIds) => new(new SimulatedHost(host, _time), vcpuIds);
 

@@ -63,6 +63,8 @@ internal sealed class SimulatedMachine : Machine
 
     public override ulong RealtimeNow => SimulatedHost.Realtime;
 
+    public override ulong HostTscNow => SimulatedHost.Tsc;
+
     public override IReadOnlyList<KvmVcpu> DescribeVcpus() =>
         [.. VcpuIds.Select(id => new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId: null, KvmVcpuState.Stopped))];
 

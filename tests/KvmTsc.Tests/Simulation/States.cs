@@ -1,0 +1,20 @@
+using KvmTsc.Machines;
+using KvmTsc.Migration;
+
+namespace KvmTsc.Tests.Simulation;
+
+/// <summary>States that were tampered with.</summary>
+internal static class States
+{
+    public static KvmTscState With(
+        this KvmTscState state, ulong? realtime = null, ulong? hostTsc = null, KvmVcpuTscState[]? vcpus = null, KvmHostIdentity? host = null) => new(
+        state.VMName,
+        state.ProcessId,
+        state.VMId,
+        state.ClockNanoseconds,
+        realtime ?? state.RealtimeNanoseconds,
+        hostTsc ?? state.HostTsc,
+        vcpus ?? [.. state.Vcpus],
+        host ?? state.Host,
+        state.StoppedMicroseconds);
+}
