@@ -41,11 +41,12 @@ function Copy-Deserialized([object] $InputObject) {
     [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($InputObject))
 }
 
-# What a command wrote, the errors that let it go on, and the one that ended it.
-function Invoke-Observed([scriptblock] $Command) {
+# What a command wrote, the errors that let it go on, and the one that ended it. The script sees the variables of its caller, so these have
+# names that no caller has.
+function Invoke-Observed([scriptblock] $ObservedScript) {
     $ErrorActionPreference = 'Continue'
     $terminating = $null
-    $all = @(try { & $Command 2>&1 } catch { $terminating = $_ })
+    $all = @(try { & $ObservedScript 2>&1 } catch { $terminating = $_ })
     [pscustomobject] @{
         Output      = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
         Errors      = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] })
