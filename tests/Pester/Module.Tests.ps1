@@ -140,11 +140,13 @@ Describe 'The objects of a KVM host' -Tag Kvm {
         $script:objects.KvmVcpuTscResult = $objects.KvmTscMigrationResult.Vcpus[1]
         $script:objects.KvmHostIdentity = $objects.KvmTscState.Host
 
-        # What an object is, as text: what it holds too.
-        # An enumeration comes back as its number, which still shows its name.
+        # What an object is, as text. An enumeration comes back from a file as its number, with its name as a property, and from a job as its name.
         function Get-Text([object] $InputObject) {
-            if ($InputObject -is [enum] -or ($null -ne $InputObject -and 'Deserialized.System.Enum' -in $InputObject.PSObject.TypeNames)) {
+            if ($InputObject -is [enum] -or $InputObject -is [string]) {
                 return "$InputObject"
+            }
+            if ($null -ne $InputObject -and 'Deserialized.System.Enum' -in $InputObject.PSObject.TypeNames) {
+                return $InputObject.Value
             }
             ConvertTo-Json $InputObject -Depth 4 -EnumsAsStrings
         }
