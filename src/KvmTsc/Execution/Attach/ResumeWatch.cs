@@ -16,6 +16,8 @@ internal sealed class ResumeWatch : IDisposable
 {
     private static readonly TimeSpan s_patienceForOthers = TimeSpan.FromSeconds(1);
 
+    private static readonly TimeSpan s_longestHold = TimeSpan.FromSeconds(5);
+
     private readonly AttachPreparation _preparation;
     private readonly Dictionary<int, Tracee> _threads = [];
     private readonly HashSet<ulong> _vcpuDescriptors;
@@ -62,6 +64,8 @@ internal sealed class ResumeWatch : IDisposable
             waiting(clock.Elapsed, _held.Count);
             if (_held.Count == 0 && clock.Elapsed > timeout)
                 throw TimedOut(timeout);
+            if (_held.Count > 0 && !IsComplete && _sinceFirst.Elapsed > s_longestHold)
+                throw AttachErrors.Failed($"Not all vCPUs of {_preparation.Target.VMName} could be held; those that were go on.");
         }
     }
 
