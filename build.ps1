@@ -39,32 +39,36 @@ function Assert-Command([string] $Name, [string] $Install) {
     }
 }
 
-# A module from where PowerShell finds it, else from the PowerShell Gallery at the pinned version.
-function Import-RequiredModule([string] $Name) {
+# Whether a module is there: where PowerShell finds it, else fetched from the PowerShell Gallery at the pinned version.
+function Test-RequiredModule([string] $Name) {
     $version = [version] $PinnedModules[$Name]
     $saved = "$Out/modules"
     if ($saved -notin $env:PSModulePath.Split([IO.Path]::PathSeparator)) {
         $env:PSModulePath += [IO.Path]::PathSeparator + $saved
     }
-    $found = Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }
-    if (-not $found) {
-        $install = "Install-PSResource $Name -Version $version"
-        "Fetching $Name $version from the PowerShell Gallery"
-        try {
-            $null = New-Item $saved -ItemType Directory -Force
-            Save-PSResource $Name -Version $version -Path $saved -TrustRepository
-        }
-        catch {
-            throw "$Name $version is missing, and could not be fetched ($_). Install it: $install"
-        }
+    if (Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }) {
+        return $true
     }
-    Import-Module $Name -MinimumVersion $version -Verbose:$false
+    try {
+        $null = New-Item $saved -ItemType Directory -Force
+        Save-PSResource $Name -Version $version -Path $saved -TrustRepository -WarningAction Ignore
+        $true
+    }
+    catch {
+        Write-Warning "$Name $version is missing, and could not be fetched ($_). Install it: Install-PSResource $Name -Version $version"
+        $false
+    }
 }
 
 function Invoke-Build {
     Invoke-Stage
-    Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
-    "Built $Stage/KvmTsc.psd1"
+    if (Test-RequiredModule Microsoft.PowerShell.PlatyPS) {
+        Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
+        "Built $Stage/KvmTsc.psd1"
+    }
+    else {
+        "Built $Stage/KvmTsc.psd1. Left out: its help, which needs Microsoft.PowerShell.PlatyPS."
+    }
 }
 
 # The module without its help.
@@ -77,19 +81,15 @@ function Invoke-Stage {
     $null = New-Item $Stage -ItemType Directory
     $binaries = "$Out/artifacts/bin/KvmTsc.PowerShell/release"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
-    Import-RequiredModule Microsoft.PowerShell.PlatyPS
 }
 
 # Runs a script in a PowerShell of its own: an assembly, once loaded, cannot be built again.
 function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
-    & (Get-Process -Id $PID).Path -NoProfile -NonInteractive -File $Path @ArgumentList
+    & pwsh -NoProfile -NonInteractive -File $Path @ArgumentList
 }
 
 function Invoke-Test {
     Invoke-Build
-    foreach ($module in $PinnedModules.Keys) {
-        Import-RequiredModule $module
-    }
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
@@ -97,10 +97,20 @@ function Invoke-Test {
     $total = @{ passed = 0; failed = 0; skipped = 0 }
     Add-Count -Total $total -Tier 'engine' -Run { & "$PSScriptRoot/tests/engine.sh" Release }
     Add-Count -Total $total -Tier 'the lab itself' -Run { & "$PSScriptRoot/lab/selftest" }
-    $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
-    Add-Count -Total $total -Tier 'cmdlets, on this machine' -Run { Invoke-Script $runner -ArgumentList Host, "$Stage/KvmTsc.psd1", $Results }
-    Add-Count -Total $total -Tier 'cmdlets, on a KVM host' -Run {
-        & $Lab exec --timeout 1800 --writable $Results -- pwsh -NoProfile -NonInteractive -File $runner Kvm "$Stage/KvmTsc.psd1" $Results
+    $missing = @($PinnedModules.Keys | Where-Object { -not (Test-RequiredModule $_) })
+    if ($missing) {
+        "`n== cmdlets"
+        foreach ($file in Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1") {
+            "Skipped, since it needs $($missing -join ', '): $($file.Name)"
+            $total.skipped++
+        }
+    }
+    else {
+        $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
+        Add-Count -Total $total -Tier 'cmdlets, on this machine' -Run { Invoke-Script $runner -ArgumentList Host, "$Stage/KvmTsc.psd1", $Results }
+        Add-Count -Total $total -Tier 'cmdlets, on a KVM host' -Run {
+            & $Lab exec --timeout 1800 --attempts 2 --writable $Results -- pwsh -NoProfile -NonInteractive -File $runner Kvm "$Stage/KvmTsc.psd1" $Results
+        }
     }
     ''
     "$($total.passed) passed, $($total.failed) failed, $($total.skipped) skipped"
@@ -133,7 +143,7 @@ function Add-Count([hashtable] $Total, [string] $Tier, [scriptblock] $Run) {
 
 function Invoke-Demo {
     Invoke-Build
-    & $Lab exec --timeout 600 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
+    & $Lab exec --timeout 600 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
 }
 
 function Invoke-Lab {
@@ -143,6 +153,9 @@ function Invoke-Lab {
 
 function Invoke-Package {
     Invoke-Build
+    if (-not (Test-Path "$Stage/en-US")) {
+        exit 1
+    }
     $version = (Import-PowerShellDataFile "$PSScriptRoot/KvmTsc.psd1").ModuleVersion
     $archive = Join-Path $Out "KvmTsc-$version.zip"
     Compress-Archive $Stage $archive -Force
@@ -156,6 +169,9 @@ switch ($Task) {
     Lab { Invoke-Lab }
     Docs {
         Invoke-Stage
+        if (-not (Test-RequiredModule Microsoft.PowerShell.PlatyPS)) {
+            exit 1
+        }
         Invoke-Script "$PSScriptRoot/docs/Update-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1"
     }
     Package { Invoke-Package }

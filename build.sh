@@ -14,10 +14,21 @@ main() {
         exit 1
     fi
     if dotnet tool restore >/dev/null 2>&1; then
-        exec dotnet tool run pwsh -- -NoProfile -File build.ps1 "$@"
+        use_tool
+        exec pwsh -NoProfile -File build.ps1 "$@"
     fi
     echo 'PowerShell is missing, and dotnet tool restore could not fetch it. Install it: https://aka.ms/install-powershell' >&2
     without_powershell "${1:-Build}"
+}
+
+# Puts the restored PowerShell on PATH, for what build.ps1 starts in turn.
+use_tool() {
+    local home
+    home=$(dotnet tool run pwsh -- -NoProfile -NonInteractive -Command "\$PSHOME")
+    mkdir -p out/bin
+    printf '#!/bin/sh\nexec dotnet %q "$@"\n' "$home/pwsh.dll" >out/bin/pwsh
+    chmod +x out/bin/pwsh
+    export PATH=$PWD/out/bin:$PATH
 }
 
 without_powershell() {
@@ -30,7 +41,7 @@ without_powershell() {
         Demo)
             echo 'Left out: the demo of the cmdlets. This is the same migration by the engine alone.'
             dotnet build samples/MigrateTsc --configuration Release --nologo --verbosity quiet
-            lab/kvmlab exec --timeout 600 -- dotnet out/artifacts/bin/MigrateTsc/release/MigrateTsc.dll
+            lab/kvmlab exec --timeout 600 --attempts 2 -- dotnet out/artifacts/bin/MigrateTsc/release/MigrateTsc.dll
             ;;
         *)
             echo "The task $1 needs PowerShell." >&2
