@@ -45,12 +45,12 @@ function Copy-Deserialized([object] $InputObject) {
 # names that no caller has.
 function Invoke-Observed([scriptblock] $ObservedScript) {
     $ErrorActionPreference = 'Continue'
-    $terminating = $null
-    $all = @(try { & $ObservedScript 2>&1 } catch { $terminating = $_ })
+    $observedEnd = $null
+    $observedAll = @(try { & $ObservedScript 2>&1 } catch { $observedEnd = $_ })
     [pscustomobject] @{
-        Output      = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
-        Errors      = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] })
-        Terminating = $terminating
+        Output      = @($observedAll | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
+        Errors      = @($observedAll | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] })
+        Terminating = $observedEnd
     }
 }
 

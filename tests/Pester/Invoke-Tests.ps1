@@ -1,12 +1,13 @@
 #Requires -Version 7.6
 <#
 .SYNOPSIS
-Runs the tests of the cmdlets, in the PowerShell that it is started in: a fresh one, as in
-pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
+Runs the tests of the cmdlets, in a PowerShell of their own that asks nothing.
 .DESCRIPTION
 Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
 Its last line is the count.
+.EXAMPLE
+pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
 #>
 [CmdletBinding()]
 param(
@@ -23,7 +24,7 @@ param(
     [string] $Results,
 
     # The test files, all if none are given.
-    [Parameter(Position = 3)]
+    [Parameter(Position = 3, ValueFromRemainingArguments)]
     [string[]] $Path = $PSScriptRoot
 )
 
@@ -50,7 +51,8 @@ function Get-Configuration([string] $Path) {
 }
 
 if ('-NonInteractive' -notin [Environment]::GetCommandLineArgs()) {
-    throw "Start it in a PowerShell of its own that asks nothing: pwsh -NoProfile -NonInteractive -File $PSCommandPath $Tier $Manifest $Results"
+    & pwsh -NoProfile -NonInteractive -File $PSCommandPath $Tier $Manifest $Results @Path
+    exit $LASTEXITCODE
 }
 Import-Module Pester -MinimumVersion 6.0.1
 Import-Module (Convert-Path $Manifest)

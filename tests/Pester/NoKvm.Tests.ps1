@@ -29,7 +29,7 @@ BeforeAll {
             }
             $result = New-Item "$directory/result"
             chmod 666 $result
-            $arguments = (Get-Process -Id $PID).Path, '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", "$directory/KvmTsc/KvmTsc.psd1"
+            $arguments = 'pwsh', '-NoProfile', '-NonInteractive', '-File', "$directory/script.ps1", "$directory/KvmTsc/KvmTsc.psd1"
             $log = sh -c $CommandLine $directory @arguments (ConvertTo-Json $Script -Compress) $result.FullName 2>&1
             $observed = Get-Content $result | ConvertFrom-Json
             if (-not $observed) {

@@ -9,7 +9,7 @@ namespace KvmTsc.Tests.Discovery;
 /// <summary>Whether one process may work inside another, as predicted and as the kernel decides.</summary>
 [Collection(KvmCollection.Name)]
 [Trait("Category", "Kvm")]
-public sealed class AttachRightsTests(Programs programs) : IClassFixture<Programs>
+public sealed class AttachRightsTests(Programs programs)
 {
     private const string PtraceScope = "/proc/sys/kernel/yama/ptrace_scope";
     private const int Root = 0;

@@ -8,7 +8,7 @@ namespace KvmTsc.Tests.Discovery;
 /// <summary>Finds the VMs of processes that know nothing of KvmTsc.</summary>
 [Collection(KvmCollection.Name)]
 [Trait("Category", "Kvm")]
-public sealed class DiscoveryTests(Programs programs) : IClassFixture<Programs>
+public sealed class DiscoveryTests(Programs programs)
 {
     [Fact]
     public void A_QEMU_that_waits_to_be_started_is_found()
@@ -246,8 +246,7 @@ public sealed class DiscoveryTests(Programs programs) : IClassFixture<Programs>
     [Fact]
     public void Hundreds_of_processes_are_no_matter()
     {
-        // A session of their own, so that they can be ended together.
-        using var crowd = OtherProcess.StartReady("setsid", "sh", "-c", "for i in $(seq 300); do sleep 1000 & done; echo ready; read _; kill 0");
+        using var crowd = OtherProcess.StartReady("sh", "-c", "exec 3<&0; for i in $(seq 300); do (read _ <&3) & done; echo ready; wait");
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
         Assert.Single(VMDiscovery.All(), machine => machine.Identity.ProcessId == other.Id);
         crowd.CloseInput();

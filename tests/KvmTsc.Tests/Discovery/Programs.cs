@@ -1,26 +1,32 @@
 using System.Diagnostics;
+using KvmTsc.Tests.Discovery;
+
+[assembly: AssemblyFixture(typeof(Programs))]
 
 namespace KvmTsc.Tests.Discovery;
 
-/// <summary>The programs next to these tests, compiled by this machine's compiler.</summary>
+/// <summary>The programs next to these tests, compiled by this machine's compiler when they are first asked for.</summary>
 public sealed class Programs : IDisposable
 {
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("kvmtsc-discovery-");
+    private readonly Lazy<string> _vms;
+    private readonly Lazy<string> _vm32;
 
     public Programs()
     {
         // Other users run them, too.
         if (OperatingSystem.IsLinux())
             _directory.UnixFileMode |= UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
-        VMs = Compile("vms", "-pthread");
-        VM32 = Compile("vm32", "-m32", "-static", "-nostdlib", "-fno-pic", "-no-pie", "-fno-stack-protector", "-fcf-protection=none");
+        _vms = new Lazy<string>(() => Compile("vms", "-pthread"));
+        _vm32 = new Lazy<string>(() => Compile(
+            "vm32", "-m32", "-static", "-nostdlib", "-fno-pic", "-no-pie", "-fno-stack-protector", "-fcf-protection=none"));
     }
 
     /// <summary>See vms.c.</summary>
-    public string VMs { get; }
+    public string VMs => _vms.Value;
 
     /// <summary>See vm32.c.</summary>
-    public string VM32 { get; }
+    public string VM32 => _vm32.Value;
 
     public void Dispose() => _directory.Delete(recursive: true);
 

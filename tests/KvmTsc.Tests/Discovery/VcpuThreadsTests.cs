@@ -7,7 +7,7 @@ namespace KvmTsc.Tests.Discovery;
 /// <summary>What vCPUs do, with and without debugfs.</summary>
 [Collection(KvmCollection.Name)]
 [Trait("Category", "Kvm")]
-public sealed class VcpuThreadsTests(Programs programs) : IClassFixture<Programs>
+public sealed class VcpuThreadsTests(Programs programs)
 {
     [Fact]
     public void Halted_running_and_stopped_vCPUs_are_told_apart()
