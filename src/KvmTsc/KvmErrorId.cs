@@ -96,6 +96,9 @@ public enum KvmErrorId
     /// <summary>Working inside the process that runs the VM failed.</summary>
     AttachFailed,
 
+    /// <summary>Debugfs, which tells of a VM without stopping it, cannot be read or does not show it.</summary>
+    DebugfsUnavailable,
+
     /// <summary>The VM was not resumed in the time that was given.</summary>
     ResumeTimeout,
 

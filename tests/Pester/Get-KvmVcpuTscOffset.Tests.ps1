@@ -17,4 +17,25 @@ Describe 'Get-KvmVcpuTscOffset' -Tag Kvm {
         $offsets.VcpuId | Should-BeCollection 0, 1, 2
         $offsets | Should-All { $_.VMName -eq 'web01' -and $_.VMId -eq $vm.VMId -and $_.ProcessId -eq $PID -and $_.StoppedMicroseconds -eq 0 }
     }
+
+    It 'reads with -NoStop what debugfs shows, of the vCPUs asked for' {
+        Set-KvmVcpuTscOffset web01 -VcpuId 2 -OffsetTicks ([long]::MinValue) -Force
+        $offsets = Get-KvmVcpuTscOffset web01 -NoStop
+        $offsets.OffsetTicks | Should-BeCollection (Get-KernelOffset web01)
+        $offsets[2].OffsetTicks | Should-Be ([long]::MinValue)
+        $offsets | Should-All { $_.VMId -eq $vm.VMId -and $_.StoppedMicroseconds -eq 0 }
+        ($vm | Get-KvmVcpuTscOffset -VcpuId 0, 2 -NoStop).VcpuId | Should-BeCollection 0, 2
+    }
+
+    It 'says with -NoStop where debugfs does not tell' {
+        umount /sys/kernel/debug
+        try {
+            $observed = Invoke-Observed { Get-KvmVcpuTscOffset web01 -NoStop }
+        }
+        finally {
+            mount -t debugfs debugfs /sys/kernel/debug
+        }
+        $observed.Output | Should-BeCollection @()
+        Assert-KvmError $observed.Errors[0] DebugfsUnavailable ResourceUnavailable 'web01 vCPU 0' 'debugfs' '-NoStop'
+    }
 }

@@ -21,11 +21,15 @@ Describe 'The help' {
             Should-BeCollection ((Get-Command -Module KvmTsc).Name | Sort-Object)
     }
 
-    It 'has the topic about_KvmTsc' {
-        $topic = Get-Help about_KvmTsc | Out-String
-        $topic | Should-MatchString 'KVM_VCPU_TSC_OFFSET'
-        $topic -split "`n" | Should-All { $_.Length -le 80 }
-        (Get-Help about_KvmTsc).Synopsis | Should-NotBeWhiteSpaceString
+    It 'has the topic <Topic>' -ForEach @(
+        @{ Topic = 'about_KvmTsc'; Says = 'KVM_VCPU_TSC_OFFSET' }
+        @{ Topic = 'about_KvmTsc_Attach'; Says = 'CAP_SYS_PTRACE' }
+    ) {
+        $help = Get-Help $Topic | Where-Object Name -EQ $Topic
+        $help.Synopsis | Should-NotBeWhiteSpaceString
+        $text = $help | Out-String
+        $text | Should-MatchString $Says
+        $text -split "`n" | Should-All { $_.Length -le 80 }
     }
 }
 

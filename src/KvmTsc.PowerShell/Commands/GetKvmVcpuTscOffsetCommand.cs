@@ -9,7 +9,14 @@ namespace KvmTsc.PowerShell.Commands;
 [OutputType(typeof(KvmVcpuTscOffset))]
 public sealed class GetKvmVcpuTscOffsetCommand : VcpuCommand
 {
+    /// <summary>Reads what debugfs shows, and stops nothing.</summary>
+    [Parameter]
+    public SwitchParameter NoStop { get; set; }
+
     /// <inheritdoc/>
-    protected override void Process(Machine machine, IReadOnlyCollection<int> vcpuIds) =>
-        WriteObject(GuestTsc.ReadOffsets(machine, vcpuIds, Cancellation), enumerateCollection: true);
+    protected override void Process(Machine machine, IReadOnlyCollection<int> vcpuIds)
+    {
+        var offsets = NoStop ? GuestTsc.ReadShownOffsets(machine, vcpuIds) : GuestTsc.ReadOffsets(machine, vcpuIds, Cancellation);
+        WriteObject(offsets, enumerateCollection: true);
+    }
 }

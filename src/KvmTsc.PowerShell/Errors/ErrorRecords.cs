@@ -21,10 +21,12 @@ internal static class ErrorRecords
     private static ErrorCategory CategoryOf(KvmErrorId errorId) => errorId switch
     {
         KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.KvmApiVersion or KvmErrorId.TscOffsetUnsupported
-            or KvmErrorId.ClockTripleUnsupported => ErrorCategory.NotImplemented,
-        KvmErrorId.NoKvmDevice => ErrorCategory.ResourceUnavailable,
-        KvmErrorId.KvmAccessDenied => ErrorCategory.PermissionDenied,
-        KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound => ErrorCategory.ObjectNotFound,
+            or KvmErrorId.ClockTripleUnsupported or KvmErrorId.AttachUnsupported => ErrorCategory.NotImplemented,
+        KvmErrorId.NoKvmDevice or KvmErrorId.DebugfsUnavailable => ErrorCategory.ResourceUnavailable,
+        KvmErrorId.KvmAccessDenied or KvmErrorId.AttachDenied or KvmErrorId.SeccompFilter => ErrorCategory.PermissionDenied,
+        KvmErrorId.AlreadyTraced => ErrorCategory.ResourceBusy,
+        KvmErrorId.ResumeTimeout => ErrorCategory.OperationTimeout,
+        KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound or KvmErrorId.ProcessGone => ErrorCategory.ObjectNotFound,
         KvmErrorId.VMNameTaken => ErrorCategory.ResourceExists,
         KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM => ErrorCategory.InvalidArgument,
         KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch => ErrorCategory.InvalidData,

@@ -19,6 +19,11 @@ public static class GuestTsc
             new KvmVcpuTscOffset(machine.Identity, slot.Id, unchecked((long)batch.Read(slot.Offset)), stop.StoppedMicroseconds))];
     }
 
+    /// <summary>The same without stopping the VM: as debugfs shows them.</summary>
+    /// <exception cref="KvmException">Debugfs cannot be read, or does not show the VM.</exception>
+    public static IReadOnlyList<KvmVcpuTscOffset> ReadShownOffsets(Machine machine, IReadOnlyCollection<int>? vcpuIds) =>
+        [.. machine.SelectVcpus(vcpuIds).Select(id => new KvmVcpuTscOffset(machine.Identity, id, machine.ShownOffset(id) ?? throw NotShown(machine, id), 0))];
+
     /// <summary>
     /// Writes offsets: step 7 of the algorithm. All are written and read back in one go, or none.
     /// </summary>
@@ -106,6 +111,14 @@ public static class GuestTsc
         RefuseUnsupported(machine, frequencies.Values, force);
         return ReadFrequencies(machine, VcpusOf(machine, frequencies), cancellationToken);
     }
+
+    private static KvmException NotShown(Machine machine, int vcpuId) => new(
+        KvmErrorId.DebugfsUnavailable,
+        $"Debugfs does not show the TSC offset of {machine.Identity.Name} vCPU {vcpuId}.",
+        "Run as root, outside containers, with debugfs mounted (mount -t debugfs none /sys/kernel/debug), or read it with a stop, without -NoStop.")
+    {
+        VcpuId = vcpuId,
+    };
 
     private static IReadOnlyList<int> VcpusOf<T>(Machine machine, IReadOnlyDictionary<int, T> values) => values.Count > 0
         ? machine.SelectVcpus([.. values.Keys])

@@ -19,6 +19,9 @@ public abstract class HostMachine : Machine
     internal abstract VMDebugfs? Debugfs { get; }
 
     /// <inheritdoc/>
+    public override long? ShownOffset(int vcpuId) => Debugfs?.ReadOffset(vcpuId);
+
+    /// <inheritdoc/>
     public override TscRatio RatioOf(int vcpuId, uint kHz) =>
         (HostTsc.HasScaling ? Debugfs?.ReadRatio(vcpuId) : null) ?? base.RatioOf(vcpuId, kHz);
 }

@@ -25,6 +25,12 @@ internal sealed record VMDebugfs(string Directory)
     /// <summary>The thread that entered a vCPU last, 0 if none ever did, null where the kernel does not tell (before Linux 5.18).</summary>
     public int? ReadThread(int vcpuId) => (int?)KernelFiles.ReadNumber(PathOf(vcpuId, "pid"));
 
+    /// <summary>A vCPU's TSC offset, null where it cannot be read.</summary>
+    public long? ReadOffset(int vcpuId) =>
+        long.TryParse(KernelFiles.ReadLine(PathOf(vcpuId, "tsc-offset")), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var offset)
+            ? offset
+            : null;
+
     /// <summary>How the host's TSC is scaled for a vCPU; null without hardware scaling.</summary>
     public Clocks.TscRatio? ReadRatio(int vcpuId) =>
         KernelFiles.ReadNumber(PathOf(vcpuId, "tsc-scaling-ratio")) is { } ratio
