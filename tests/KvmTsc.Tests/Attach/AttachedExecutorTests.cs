@@ -13,7 +13,7 @@ namespace KvmTsc.Tests.Attach;
 /// <summary>Works inside processes that know nothing of KvmTsc, with debugfs as the witness.</summary>
 [Collection(KvmCollection.Name)]
 [Trait("Category", "Kvm")]
-public sealed class AttachedExecutorTests(Programs programs) : IClassFixture<Programs>
+public sealed class AttachedExecutorTests(Programs programs)
 {
     private static readonly string[] s_running = ["vm", "vcpu", "0", "0", "vcpu", "0", "1", "vcpu", "0", "2", "spin", "1", "halt", "2", "spin", "3"];
 
@@ -172,6 +172,56 @@ public sealed class AttachedExecutorTests(Programs programs) : IClassFixture<Pro
         Assert.Equal(KvmErrorId.ProcessGone, Assert.Throws<KvmException>(() => executor.Stop(CancellationToken.None)).ErrorId);
     }
 
+    [Fact]
+    public void A_restore_at_resume_holds_a_QEMU_before_its_guest_runs()
+    {
+        using var source = OtherProcess.StartReady(programs.VMs, s_running[..7].Append("spin").Append("1").ToArray());
+        var state = KvmTscState.Save(RunningVM(source), force: false, CancellationToken.None);
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S", "-monitor", "stdio");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        var watching = 0;
+        var told = false;
+        var restore = new TscRestore(machine, state, TscMethod.Best, force: true);
+        var result = TracerThread.Run(
+            () => restore.RunAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref watching, 1), CancellationToken.None),
+            () =>
+            {
+                if (told || Volatile.Read(ref watching) == 0)
+                    return;
+                told = true;
+                Assert.False(machine.GuestHasRun);
+                qemu.Tell("cont");
+            });
+        Assert.Equal(0, result.ResidualTicks);
+        Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
+        Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmTsc.Machines.KvmVcpuState.Stopped));
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    [Fact]
+    public void Waiting_for_a_resume_that_does_not_come_ends_and_lets_go()
+    {
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        var executor = (AttachedExecutor)machine.Executor;
+        var error = Assert.Throws<KvmException>(() => TracerThread.Run(
+            () => executor.StopAtResume(TimeSpan.FromMilliseconds(300), (_, _) => { }, CancellationToken.None), () => { }));
+        Assert.Equal(KvmErrorId.ResumeTimeout, error.ErrorId);
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    [Fact]
+    public void Waiting_for_a_resume_can_be_cancelled()
+    {
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        using var cancellation = new CancellationTokenSource();
+        var executor = (AttachedExecutor)machine.Executor;
+        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
+            () => executor.StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
+        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
     /// <summary>The VM of a process, once each of its vCPUs has run.</summary>
     private static ProcessMachine RunningVM(OtherProcess other) =>
         Until.True(other.Find, found => found is [var machine] && machine.Target.DebugfsDirectory is { } directory
@@ -189,6 +239,9 @@ public sealed class AttachedExecutorTests(Programs programs) : IClassFixture<Pro
                 line.StartsWith("TracerPid", StringComparison.Ordinal) || line.StartsWith("Sig", StringComparison.Ordinal) || line.StartsWith("ShdPnd", StringComparison.Ordinal))));
         return maps + string.Join('\n', threads);
     }
+
+    private static int TracerOf(string directory) => int.Parse(
+        File.ReadLines($"{directory}/status").First(line => line.StartsWith("TracerPid", StringComparison.Ordinal))[10..], CultureInfo.InvariantCulture);
 
     private static (KvmClockData Clock, Dictionary<int, long> Offsets) Read(AttachedExecutor executor, ProcessMachine machine)
     {
