@@ -94,23 +94,33 @@ function Invoke-Test {
         Remove-Item $Results -Recurse
     }
     $null = New-Item $Results -ItemType Directory
+    $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
+    $pester = 'pwsh', '-NoProfile', '-NonInteractive', '-File', $runner
+    $onHost = $Lab, 'exec', '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
+    $files = Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1"
+    $ofCmdlets, $ofModule = $files.Where({ $_.Name -like '*-*' }, 'Split')
+
+    # The longest first.
+    $tiers = @(
+        @{ Name = 'module and help, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/module"; $ofModule.FullName) }
+        @{ Name = 'cmdlets, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/cmdlets"; $ofCmdlets.FullName) }
+        @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
+        @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
+        @{ Name = 'cmdlets, on this machine'; Command = @($pester; 'Host', "$Stage/KvmTsc.psd1", "$Results/host") }
+    )
     $total = @{ passed = 0; failed = 0; skipped = 0 }
-    Add-Count -Total $total -Tier 'engine' -Run { & "$PSScriptRoot/tests/engine.sh" Release }
-    Add-Count -Total $total -Tier 'the lab itself' -Run { & "$PSScriptRoot/lab/selftest" }
     $missing = @($PinnedModules.Keys | Where-Object { -not (Test-RequiredModule $_) })
     if ($missing) {
-        "`n== cmdlets"
-        foreach ($file in Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1") {
+        $tiers = $tiers.Where({ $runner -notin $_.Command })
+        foreach ($file in $files) {
             "Skipped, since it needs $($missing -join ', '): $($file.Name)"
             $total.skipped++
         }
     }
-    else {
-        $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
-        Add-Count -Total $total -Tier 'cmdlets, on this machine' -Run { Invoke-Script $runner -ArgumentList Host, "$Stage/KvmTsc.psd1", $Results }
-        Add-Count -Total $total -Tier 'cmdlets, on a KVM host' -Run {
-            & $Lab exec --timeout 1800 --attempts 2 --writable $Results -- pwsh -NoProfile -NonInteractive -File $runner Kvm "$Stage/KvmTsc.psd1" $Results
-        }
+    Invoke-Tier $tiers | ForEach-Object {
+        "`n== $($_.Name)"
+        $_.Lines
+        Add-Count $total $_
     }
     ''
     "$($total.passed) passed, $($total.failed) failed, $($total.skipped) skipped"
@@ -119,15 +129,25 @@ function Invoke-Test {
     }
 }
 
+# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
+# Returns what each printed, as it ends.
+function Invoke-Tier([hashtable[]] $Tier) {
+    $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
+    "Running $($Tier.Count) tiers of tests, $atOnce at once. What each says comes when it ends." | Write-Information -InformationAction Continue
+    $Tier | ForEach-Object -ThrottleLimit $atOnce -Parallel {
+        $PSNativeCommandUseErrorActionPreference = $false
+        $clock = [Diagnostics.Stopwatch]::StartNew()
+        $program, $arguments = $_.Command
+        $lines = & $program @arguments 2>&1 | ForEach-Object { "$_" }
+        [pscustomobject] @{ Name = "$($_.Name) ($([int] $clock.Elapsed.TotalSeconds) s)"; Lines = @($lines); ExitCode = $LASTEXITCODE }
+    }
+}
+
 # Every tier's last line is its count; a tier that ends without one, or badly, has failed.
-function Add-Count([hashtable] $Total, [string] $Tier, [scriptblock] $Run) {
-    "`n== $Tier"
-    $PSNativeCommandUseErrorActionPreference = $false
-    & $Run | Tee-Object -Variable lines
-    $exitCode = $LASTEXITCODE
-    $last = $lines | Where-Object { "$_".Trim() } | Select-Object -Last 1
+function Add-Count([hashtable] $Total, $Tier) {
+    $last = $Tier.Lines | Where-Object { $_.Trim() } | Select-Object -Last 1
     if ($last -notmatch '(?<passed>\d+) passed, (?<failed>\d+) failed(, (?<skipped>\d+) skipped)?') {
-        "The tier '$Tier' ended without a count (exit code $exitCode): counted as 1 failed."
+        "The tier '$($Tier.Name)' ended without a count (exit code $($Tier.ExitCode)): counted as 1 failed."
         $Total.failed++
         return
     }
@@ -135,15 +155,15 @@ function Add-Count([hashtable] $Total, [string] $Tier, [scriptblock] $Run) {
     $Total.passed += [int] $count.passed
     $Total.failed += [int] $count.failed
     $Total.skipped += [int] ($count['skipped'] ?? 0)
-    if ($exitCode -ne 0 -and [int] $count.failed -eq 0) {
-        "The tier '$Tier' ended with exit code ${exitCode}: counted as 1 failed."
+    if ($Tier.ExitCode -ne 0 -and [int] $count.failed -eq 0) {
+        "The tier '$($Tier.Name)' ended with exit code $($Tier.ExitCode): counted as 1 failed."
         $Total.failed++
     }
 }
 
 function Invoke-Demo {
     Invoke-Build
-    & $Lab exec --timeout 600 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
+    & $Lab exec --cpus 1 --timeout 900 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
 }
 
 function Invoke-Lab {
