@@ -1,0 +1,82 @@
+using System.Diagnostics;
+
+namespace KvmTsc.Torture;
+
+/// <summary>
+/// The proof that these tests can fail: the same target, attached to by an injector that does what injectors usually do. Attaching alone
+/// has to be noticed, and killing it has to do harm that attaching does not.
+/// </summary>
+internal static class ControlRun
+{
+    private const int DefaultCount = 20;
+    private const int Attaches = 30;
+    private const int LongestLifeMilliseconds = 600;
+    private static readonly string s_offsets = $"{Scenario.SecondOffset},{Scenario.FirstOffset}";
+
+    public static int Run(Options options)
+    {
+        var counts = new Counts();
+        AttachingIsNoticed(options, counts);
+        KillingDoesHarm(options, options.Count ?? DefaultCount, counts);
+        return counts.Finish();
+    }
+
+    private static void AttachingIsNoticed(Options options, Counts counts)
+    {
+        using var target = Scenario.WithKvm[0].Start(options);
+        using (var naive = Start(options, target, $"{Attaches}"))
+            naive.WaitForExit();
+        var noticed = target.Report().Checks.Where(check => check.Deviations > 0).ToArray();
+        foreach (var check in noticed)
+            counts.Say($"noticed by {check.Name}: {check.First}");
+        counts.Expect(noticed.Any(check => check.Name.StartsWith("epoll_wait", StringComparison.Ordinal)), "an epoll_wait that was interrupted is noticed");
+    }
+
+    private static void KillingDoesHarm(Options options, int count, Counts counts)
+    {
+        Target? target = null;
+        var harmed = 0;
+        for (var i = 0; i < count; i++)
+        {
+            target ??= Scenario.WithKvm[0].Start(options);
+            using (var naive = Start(options, target, "1000000"))
+            {
+                naive.WaitForExit(Random.Shared.Next(LongestLifeMilliseconds));
+                naive.Kill();
+                naive.WaitForExit();
+            }
+
+            if (HarmTo(target) is not { } harm)
+                continue;
+            harmed++;
+            counts.Say($"kill {i}: {harm}");
+            target.Dispose();
+            target = null;
+        }
+
+        target?.Dispose();
+        counts.Say($"{harmed} of {count} kills of the naive injector did harm");
+        counts.Expect(harmed > 0, "killing the naive injector does harm");
+    }
+
+    /// <summary>What happened to the target beyond being interrupted.</summary>
+    private static string? HarmTo(Target target)
+    {
+        try
+        {
+            if (target.FindChangedState() is { } line)
+                return line;
+            var held = ThreadStates.Held(target.ProcessId);
+            if (held.Count > 0)
+                return $"{held.Count} threads are still held";
+            return target.AwaitProgress(target.Report(), seconds: 10) is [var stalled, ..] ? $"{stalled.Name} makes no progress" : null;
+        }
+        catch (InvalidOperationException exception)
+        {
+            return exception.Message;
+        }
+    }
+
+    private static Process Start(Options options, Target target, string count) => Process.Start(
+        new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--count", count, "--write", s_offsets]) { RedirectStandardOutput = true })!;
+}

@@ -1,0 +1,239 @@
+using System.Diagnostics;
+using KvmTsc.Clocks;
+using KvmTsc.Machines;
+using KvmTsc.Machines.Discovery;
+
+namespace KvmTsc.Torture;
+
+/// <summary>Where one cannot attach, or hardly: the right error or the right result, and a target that did not notice.</summary>
+internal sealed class ErrorRun(Options options, Counts counts)
+{
+    private const string PtraceScope = "/proc/sys/kernel/yama/ptrace_scope";
+    private const string User = "54321";
+    private const string OtherUser = "54322";
+    private const int Exits = 20;
+    private static readonly string[] s_root = [];
+    private static readonly string[] s_sameUser = ["setpriv", $"--reuid={User}", $"--regid={User}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
+    private static readonly string[] s_otherUser = ["setpriv", $"--reuid={OtherUser}", $"--regid={OtherUser}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
+    private static readonly string[] s_withoutSysAdmin = ["setpriv", "--inh-caps=-all", "--bounding-set=-sys_admin"];
+    private const string Done = "done";
+
+    public static int Run(Options options)
+    {
+        var counts = new Counts();
+        var run = new ErrorRun(options, counts);
+        (string Name, Action Test)[] tests =
+        [
+            ("traced", run.Traced),
+            ("users", run.Users),
+            ("yama", run.Yama),
+            ("seccomp", run.Seccomp),
+            ("undumpable", run.Undumpable),
+            ("32-bit", run.ThirtyTwoBit),
+            ("stopped", run.StoppedBySignal),
+            ("zombie", run.Zombie),
+            ("gone", run.Gone),
+            ("exits", run.ExitsMeanwhile),
+        ];
+        foreach (var (name, test) in tests.Where(test => options.Only is null || test.Name == options.Only))
+        {
+            try
+            {
+                test();
+            }
+            catch (InvalidOperationException exception)
+            {
+                counts.Fail($"{name}: {exception.Message}");
+            }
+        }
+
+        return counts.Finish();
+    }
+
+    private void Traced() => WithTarget([], target =>
+    {
+        using var tracer = Process.Start(new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--seize"]) { RedirectStandardOutput = true })!;
+        tracer.StandardOutput.ReadLine();
+        Expect("another tracer is there", target, s_root, nameof(KvmErrorId.AlreadyTraced));
+        tracer.Kill();
+        tracer.WaitForExit();
+        Expect("the other tracer has gone", target, s_root, Done);
+    });
+
+    private void Users() => WithTarget(["--user", User], target =>
+    {
+        Expect("root, into another user's", target, s_root, Done);
+        Expect("the same user", target, s_sameUser, Done);
+        Expect("another user", target, s_otherUser, nameof(KvmErrorId.AttachDenied));
+    });
+
+    private void Yama()
+    {
+        if (!File.Exists(PtraceScope))
+        {
+            counts.Say("This kernel has no Yama: left out.");
+            return;
+        }
+
+        var before = File.ReadAllText(PtraceScope);
+        try
+        {
+            foreach (var scope in new[] { "1", "2" }.Where(scope => string.CompareOrdinal(scope, before.Trim()) >= 0))
+            {
+                File.WriteAllText(PtraceScope, scope);
+                WithTarget(["--user", User], target =>
+                {
+                    Expect($"Yama {scope}, root", target, s_root, Done);
+                    Expect($"Yama {scope}, the same user", target, s_sameUser, nameof(KvmErrorId.AttachDenied));
+                });
+            }
+        }
+        finally
+        {
+            File.WriteAllText(PtraceScope, before);
+        }
+    }
+
+    private void Seccomp() => WithTarget(["--seccomp"], target =>
+    {
+        Expect("a seccomp filter, with CAP_SYS_ADMIN", target, s_root, Done);
+        Expect("a seccomp filter, without CAP_SYS_ADMIN", target, s_withoutSysAdmin, nameof(KvmErrorId.SeccompFilter));
+        Expect("a seccomp filter, with CAP_SYS_ADMIN again", target, s_root, Done);
+    });
+
+    private void Undumpable() => WithTarget(["--user", User, "--undumpable"], target =>
+    {
+        Expect("not dumpable, root", target, s_root, Done);
+        Expect("not dumpable, the same user", target, s_sameUser, nameof(KvmErrorId.AttachDenied));
+    });
+
+    private void ThirtyTwoBit()
+    {
+        if (!File.Exists(options.Program("target32")))
+        {
+            counts.Say("There is no 32-bit target: left out.");
+            return;
+        }
+
+        using var process = Process.Start(new ProcessStartInfo(options.Program("target32")) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        counts.Expect(process.StandardOutput.ReadLine() == "ready", "32-bit: its process starts");
+        ExpectAttempt("a 32-bit process", process.Id, s_root, nameof(KvmErrorId.AttachUnsupported));
+        process.StandardInput.Close();
+        process.WaitForExit();
+        counts.Expect(process.ExitCode == 0, $"32-bit: the process did not notice (exit status {process.ExitCode})");
+    }
+
+    /// <summary>A SIGSTOP interrupts waits by itself, so this target's deviations do not count.</summary>
+    private void StoppedBySignal()
+    {
+        using var target = Target.Start("stopped", options.Program("target"));
+        Shell($"kill -STOP {target.ProcessId}");
+        Await(() => ThreadStates.Describe(target.ProcessId).Contains('T', StringComparison.Ordinal));
+        ExpectAttempt("stopped by SIGSTOP", target.ProcessId, s_root, nameof(KvmErrorId.AttachUnsupported));
+        counts.Expect(ThreadStates.Describe(target.ProcessId).Contains(" T ", StringComparison.Ordinal), "stopped by SIGSTOP: it is still stopped");
+        Shell($"kill -CONT {target.ProcessId}");
+        counts.Expect(target.AwaitProgress(target.Report()).Count == 0, "stopped by SIGSTOP: it goes on when told to");
+    }
+
+    private void Zombie()
+    {
+        // Nobody waits for the child of a program that knows nothing of it.
+        using var parent = Process.Start(new ProcessStartInfo("sh", ["-c", $"{options.Program("target")} --exit-after 3000 & echo $!; exec sleep 600"]) { RedirectStandardOutput = true })!;
+        var processId = int.Parse(parent.StandardOutput.ReadLine()!);
+        parent.StandardOutput.ReadLine();
+        var machine = VMDiscovery.Of(processId).Single();
+        Await(() => File.ReadAllText($"/proc/{processId}/stat").Contains(") Z", StringComparison.Ordinal));
+        ExpectError("a zombie", machine, KvmErrorId.ProcessGone);
+        parent.Kill();
+        parent.WaitForExit();
+    }
+
+    private void Gone()
+    {
+        using var target = Target.Start("gone", options.Program("target"));
+        var machine = target.FindMachine();
+        target.Quit();
+        ExpectError("a process that is gone", machine, KvmErrorId.ProcessGone);
+    }
+
+    /// <summary>Attaches until the target ends, which it does at some instant of an attach.</summary>
+    private void ExitsMeanwhile()
+    {
+        for (var i = 0; i < Exits; i++)
+        {
+            string[] arguments = i % 2 == 0 ? [] : ["--no-run"];
+            using var target = Target.Start("exits", options.Program("target"), [.. arguments, "--exit-after", $"{1500 + Random.Shared.Next(500)}"]);
+            var machine = target.FindMachine();
+            var attaches = 0;
+            var end = AttachUntilError(machine, ref attaches);
+            counts.Expect(end is KvmErrorId.ProcessGone, $"it ended while it was attached to: {end} after {attaches} attaches");
+            counts.Expect(target.WaitForEnd() && target.ExitStatus == 0, "it ended as it wanted to");
+        }
+    }
+
+    private static KvmErrorId? AttachUntilError(Machine machine, ref int attaches)
+    {
+        try
+        {
+            for (; ; attaches++)
+                GuestTsc.ReadOffsets(machine, null, CancellationToken.None);
+        }
+        catch (KvmException exception)
+        {
+            return exception.ErrorId;
+        }
+    }
+
+    // --- parts
+
+    private void WithTarget(string[] arguments, Action<Target> test)
+    {
+        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), arguments);
+        test(target);
+        var report = target.Quit();
+        counts.Expect(report.Deviations == 0, $"{target.Name} did not notice: {report.Deviations} deviations");
+    }
+
+    private void Expect(string what, Target target, string[] below, string expected)
+    {
+        ExpectAttempt(what, target.ProcessId, below, expected);
+        if (expected != nameof(KvmErrorId.AlreadyTraced))
+            counts.Expect(ThreadStates.Held(target.ProcessId).Count == 0, $"{what}: no thread is held");
+        counts.Expect(target.AwaitProgress(target.Report()).Count == 0, $"{what}: it goes on");
+    }
+
+    private void ExpectAttempt(string what, int processId, string[] below, string expected)
+    {
+        using var attempt = Self.Start(below, "try", $"{processId}");
+        var answer = attempt.StandardOutput.ReadToEnd().Trim();
+        attempt.WaitForExit();
+        counts.Say($"{what}: {answer}");
+        counts.Expect(answer.StartsWith(expected + ":", StringComparison.Ordinal), $"{what}: {expected}");
+    }
+
+    private void ExpectError(string what, Machine machine, KvmErrorId expected)
+    {
+        try
+        {
+            GuestTsc.ReadOffsets(machine, null, CancellationToken.None);
+            counts.Fail($"{what}: was attached to");
+        }
+        catch (KvmException exception)
+        {
+            counts.Say($"{what}: {exception.ErrorId}: {exception.Message}");
+            counts.Expect(exception.ErrorId == expected, $"{what}: {expected}");
+        }
+    }
+
+    private static void Shell(string command)
+    {
+        using var shell = Process.Start("sh", ["-c", command]);
+        shell.WaitForExit();
+    }
+
+    private static void Await(Func<bool> condition)
+    {
+        while (!condition())
+            Thread.Sleep(10);
+    }
+}

@@ -1,0 +1,60 @@
+using KvmTsc.Clocks;
+using KvmTsc.Execution;
+using KvmTsc.Machines;
+using KvmTsc.Migration;
+
+namespace KvmTsc.Torture;
+
+/// <summary>Works on the target's VM, through the engine as anybody would.</summary>
+/// <param name="machine">The VM.</param>
+/// <param name="hasRun">Whether it has run: of a VM that has not, no state can be saved, since its clock has no triple.</param>
+/// <param name="executor">What to use instead of its executor.</param>
+internal sealed class KvmWork(Machine machine, bool hasRun, IVMExecutor? executor = null) : IWork
+{
+    private readonly Machine _machine = executor is null ? machine : new OtherExecutor(machine, executor);
+
+    public IReadOnlyList<long> Read(out double stoppedMicroseconds)
+    {
+        if (!hasRun)
+        {
+            var offsets = GuestTsc.ReadOffsets(_machine, null, CancellationToken.None);
+            stoppedMicroseconds = offsets[0].StoppedMicroseconds;
+            return [.. offsets.Select(vcpu => vcpu.OffsetTicks)];
+        }
+
+        var state = KvmTscState.Save(_machine, force: false, CancellationToken.None);
+        stoppedMicroseconds = state.StoppedMicroseconds;
+        if (state.Vcpus.Any(vcpu => vcpu.TscKHz != _machine.HostTsc.KHz))
+            throw new InvalidDataException($"TSC frequencies {string.Join(", ", state.Vcpus.Select(vcpu => vcpu.TscKHz))} instead of {_machine.HostTsc.KHz} kHz");
+        return [.. state.Vcpus.Select(vcpu => vcpu.OffsetTicks)];
+    }
+
+    public double Write(long offset)
+    {
+        var offsets = _machine.VcpuIds.ToDictionary(id => id, _ => offset);
+        return GuestTsc.SetOffsets(_machine, offsets, force: true, CancellationToken.None)[0].StoppedMicroseconds;
+    }
+
+    private sealed class OtherExecutor(Machine machine, IVMExecutor executor) : Machine
+    {
+        public override VMIdentity Identity => machine.Identity;
+
+        public override string Vmm => machine.Vmm;
+
+        public override IReadOnlyList<int> VcpuIds => machine.VcpuIds;
+
+        public override IVMExecutor Executor => executor;
+
+        public override KvmHostIdentity Host => machine.Host;
+
+        public override HostTscTraits HostTsc => machine.HostTsc;
+
+        public override bool GuestHasRun => machine.GuestHasRun;
+
+        public override ulong RealtimeNow => machine.RealtimeNow;
+
+        public override ulong HostTscNow => machine.HostTscNow;
+
+        public override IReadOnlyList<KvmVcpu> DescribeVcpus() => machine.DescribeVcpus();
+    }
+}

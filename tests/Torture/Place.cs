@@ -1,0 +1,47 @@
+using System.Globalization;
+using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Machines;
+using KvmTsc.Machines.Discovery;
+
+namespace KvmTsc.Torture;
+
+/// <summary>Where in a target work is to be done, as one word a line so that another process can be told.</summary>
+/// <param name="ProcessId">The target.</param>
+/// <param name="HasRun">Whether its VM has run.</param>
+/// <param name="Terminals">What it has instead of vCPUs; empty if it has a VM.</param>
+/// <param name="ThreadDirectory">For those, a directory that says which threads would be the vCPUs', as debugfs does; empty if any could be.</param>
+internal sealed record Place(int ProcessId, bool HasRun, IReadOnlyList<int> Terminals, string ThreadDirectory)
+{
+    public static Place Parse(string line)
+    {
+        var words = line.Split('|');
+        int[] terminals = words[2].Length == 0 ? [] : [.. words[2].Split(',').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
+        return new Place(int.Parse(words[0], CultureInfo.InvariantCulture), words[1] == "1", terminals, words[3]);
+    }
+
+    public override string ToString() =>
+        string.Create(CultureInfo.InvariantCulture, $"{ProcessId}|{(HasRun ? 1 : 0)}|{string.Join(',', Terminals)}|{ThreadDirectory}");
+
+    /// <summary>Finds what to work on.</summary>
+    /// <param name="watch">Puts something around the executor.</param>
+    public IWork Work(Func<IVMExecutor, IVMExecutor>? watch = null)
+    {
+        watch ??= executor => executor;
+        if (Terminals.Count > 0)
+            return new TerminalWork(watch(new AttachedExecutor(TerminalTarget())), Terminals.Count);
+        var machine = VMDiscovery.Of(ProcessId).Single();
+        return new KvmWork(machine, HasRun, watch(machine.Executor));
+    }
+
+    private AttachTarget TerminalTarget() => new(
+        ProcessId, StartTime(), "stand-in", Terminals[0], Enumerable.Range(0, Terminals.Count).ToDictionary(id => id, id => Terminals[id]),
+        ThreadDirectory.Length == 0 ? null : ThreadDirectory);
+
+    private ulong StartTime()
+    {
+        const int FieldsBeforeStartTime = 19;
+        var stat = File.ReadAllText($"/proc/{ProcessId}/stat");
+        return ulong.Parse(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[FieldsBeforeStartTime], CultureInfo.InvariantCulture);
+    }
+}

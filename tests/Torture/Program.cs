@@ -1,0 +1,31 @@
+// Attaches to a program that checks itself from inside, thousands of times, and is killed doing it. See soak.sh.
+using KvmTsc.Torture;
+
+return args switch
+{
+    ["attach", .. var options] => AttachRun.Run(Options.Parse(options)),
+    ["kill", .. var options] => KillRun.Run(Options.Parse(options)),
+    ["control", .. var options] => ControlRun.Run(Options.Parse(options)),
+    ["errors", .. var options] => ErrorRun.Run(Options.Parse(options)),
+
+    // What the above run as processes of their own.
+    ["attack"] => Attacker.Run(),
+    ["work"] => Worker.Run(),
+    ["try", var processId] => Attempt.Run(int.Parse(processId)),
+    _ => Usage(),
+};
+
+static int Usage()
+{
+    Console.Error.WriteLine(
+        """
+        usage: KvmTsc.Torture attach [--count N]    attaches N times (2000), reading and writing
+               KvmTsc.Torture kill [--count N]      is killed N times (500) while it attaches
+               KvmTsc.Torture control [--count N]   the same with a naive injector (20), which has to do harm
+               KvmTsc.Torture errors                where it cannot attach
+        options: --programs DIR   where build-c.sh put the C programs (out/torture)
+                 --only NAME      only the target, or of the errors the one, that is called so
+                 --stand-in       without KVM: targets that have terminals instead of vCPUs (attach, kill)
+        """);
+    return 2;
+}

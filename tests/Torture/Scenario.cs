@@ -1,0 +1,61 @@
+using System.Globalization;
+
+namespace KvmTsc.Torture;
+
+/// <summary>A way to run the target, and how much of a run it gets.</summary>
+/// <param name="Name">What it is called.</param>
+/// <param name="Share">Its part of all attaches, in percent.</param>
+/// <param name="KnowsThreads">Whether its vCPUs have run, so that their threads are known and the clock has its triple.</param>
+/// <param name="Arguments">The target's options.</param>
+internal sealed record Scenario(string Name, int Share, bool KnowsThreads, params string[] Arguments)
+{
+    /// <summary>The two offsets that are written, in turn. The target starts with the first.</summary>
+    public const long FirstOffset = 0;
+
+    public const long SecondOffset = -7_000_000_000;
+
+    private const string StandIn = "--stand-in";
+    private const string Seccomp = "--seccomp";
+
+    public static IReadOnlyList<Scenario> WithKvm { get; } =
+    [
+        // vCPUs run: only their threads are stopped.
+        new("running", 40, true),
+        new("catches SIGURG", 15, true, "--catch-sigurg"),
+        new("seccomp", 10, true, Seccomp),
+        new("paused", 10, true, "--paused"),
+
+        // vCPUs that never ran: nobody knows their threads, so all are stopped.
+        new("never run", 25, false, "--no-run"),
+    ];
+
+    public static IReadOnlyList<Scenario> WithoutKvm { get; } =
+    [
+        new("some threads", 30, true, StandIn),
+        new("all threads", 40, false, StandIn),
+        new("catches SIGURG", 15, false, StandIn, "--catch-sigurg"),
+        new("seccomp", 15, true, StandIn, Seccomp),
+    ];
+
+    public bool IsStandIn => Arguments.Contains(StandIn);
+
+    /// <summary>Whether the target may read its offsets itself.</summary>
+    public bool CanReadOffsets => IsStandIn || !Arguments.Contains(Seccomp);
+
+    public static IEnumerable<Scenario> Chosen(Options options) =>
+        (options.StandIn ? WithoutKvm : WithKvm).Where(scenario => options.Only is null || scenario.Name == options.Only);
+
+    /// <summary>How many of a count fall to it.</summary>
+    public int PartOf(int count, Options options) => options.Only is null ? Math.Max(1, count * Share / 100) : count;
+
+    public Target Start(Options options) => Target.Start(
+        Name, options.Program("target"),
+        ["--expect-offsets", string.Create(CultureInfo.InvariantCulture, $"{FirstOffset},{SecondOffset}"), .. Arguments]);
+
+    /// <summary>Where to work in a target of this kind.</summary>
+    public Place PlaceIn(Target target) =>
+        new(target.ProcessId, KnowsThreads, target.Terminals, IsStandIn && KnowsThreads ? target.NameSomeThreads() : "");
+
+    /// <summary>The offsets as they are, without the engine's help.</summary>
+    public IReadOnlyList<long> Witness(Target target) => IsStandIn ? target.Offsets() : Debugfs.Offsets(target);
+}

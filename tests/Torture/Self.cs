@@ -1,0 +1,23 @@
+using System.Diagnostics;
+
+namespace KvmTsc.Torture;
+
+/// <summary>This program, as another process.</summary>
+internal static class Self
+{
+    /// <summary>Starts it, below other programs such as setpriv if some are given.</summary>
+    public static Process Start(IReadOnlyList<string> below, params string[] arguments)
+    {
+        string[] self = Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet"
+            ? [Environment.ProcessPath!, typeof(Self).Assembly.Location]
+            : [Environment.ProcessPath!];
+        string[] line = [.. below, .. self, .. arguments];
+        var start = new ProcessStartInfo(line[0], line[1..])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        };
+        start.Environment["DOTNET_EnableDiagnostics"] = "0";
+        return Process.Start(start)!;
+    }
+}

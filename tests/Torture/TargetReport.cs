@@ -1,0 +1,34 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace KvmTsc.Torture;
+
+/// <summary>What a target says of one of its checks.</summary>
+internal sealed record TargetCheck(string Name, long Iterations, long Deviations, long Late, bool Idle, string First);
+
+/// <summary>What a target says of itself.</summary>
+internal sealed record TargetReport(long Deviations, IReadOnlyList<TargetCheck> Checks)
+{
+    public long Iterations => Checks.Sum(check => check.Iterations);
+
+    public long Late => Checks.Sum(check => check.Late);
+
+    public static TargetReport Parse(string line) => JsonSerializer.Deserialize(line, TargetJson.Default.TargetReport)
+        ?? throw new InvalidDataException($"A target reported: {line}");
+
+    /// <summary>The checks that have work to do and made no progress since an earlier report.</summary>
+    public IEnumerable<TargetCheck> StalledSince(TargetReport earlier) =>
+        Checks.Zip(earlier.Checks).Where(pair => !pair.First.Idle && !pair.Second.Idle && pair.First.Iterations == pair.Second.Iterations).Select(pair => pair.First);
+}
+
+/// <summary>The TSC offsets as the target's own vCPU threads read them.</summary>
+internal sealed record TargetOffsets(IReadOnlyList<long> Offsets);
+
+/// <summary>What a target has of the system's resources.</summary>
+internal sealed record TargetResources(int Mappings, int Executable, int Descriptors);
+
+[JsonSourceGenerationOptions(PropertyNameCaseInsensitive = true)]
+[JsonSerializable(typeof(TargetReport))]
+[JsonSerializable(typeof(TargetOffsets))]
+[JsonSerializable(typeof(TargetResources))]
+internal sealed partial class TargetJson : JsonSerializerContext;
