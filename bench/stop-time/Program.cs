@@ -1,0 +1,82 @@
+// How long a VMM with many vCPUs stands still while its clock, all its offsets and all its frequencies are read: the ioctls alone as its
+// own program issues them, through KvmTsc, and with one ptrace stop per ioctl. All in one run, in turns. See run.sh.
+using System.Diagnostics;
+using System.Globalization;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Machines;
+using KvmTsc.Machines.Discovery;
+using KvmTsc.Migration;
+
+const int Runs = 20;
+
+if (args is not [var vmmProgram, var naiveProgram, .. var rest])
+{
+    Console.Error.WriteLine("usage: StopTime VMM NAIVE [VCPUS]");
+    return 2;
+}
+
+// The VMM is not a child of ours: .NET waits for all children, and would take one that is stopped by a tracer for one that has ended.
+var vcpus = rest is [var number] ? number : "64";
+using var shell = Process.Start(new ProcessStartInfo("sh", ["-c", "\"$0\" \"$1\"; exit $?", vmmProgram, vcpus])
+{
+    RedirectStandardInput = true,
+    RedirectStandardOutput = true,
+})!;
+var processId = int.Parse(shell.StandardOutput.ReadLine()!.Split(' ')[1], CultureInfo.InvariantCulture);
+var machine = VMDiscovery.Of(processId).Single();
+_ = KvmTscState.Save(machine, force: true, CancellationToken.None); // what is compiled on first use is compiled now
+
+double[][] inside = new double[Runs][], attached = new double[Runs][], naive = new double[Runs][];
+for (var i = 0; i < Runs; i++)
+{
+    inside[i] = Inside();
+    attached[i] = Attached(machine);
+    naive[i] = OneStopPerIoctl();
+}
+
+shell.StandardInput.WriteLine("quit");
+shell.WaitForExit();
+
+var alone = Median(inside, 0);
+var beyond = Median(attached, 1);
+Console.WriteLine($"{machine.VcpuIds.Count} vCPUs: clock, offsets and frequencies, {1 + (2 * machine.VcpuIds.Count)} ioctls. Microseconds, medians of {Runs}:");
+Console.WriteLine($"{"",-28}{"stop",10}{"ioctls",10}{"release",10}{"total",10}");
+Console.WriteLine($"{"inside the VMM",-28}{"",10}{alone,10:0}{"",10}{alone,10:0}");
+Row("KvmTsc", attached);
+Row("one ptrace stop per ioctl", naive);
+var timesFaster = Median(naive, 3) / Median(attached, 3);
+Console.WriteLine($"Beyond stopping and releasing, KvmTsc takes {beyond / alone:0.0} times what the ioctls take inside (at most 3 wanted).");
+Console.WriteLine($"As a whole it is {timesFaster:0.0} times shorter than one stop per ioctl (at least 3 wanted).");
+return beyond <= 3 * alone && timesFaster >= 3 ? 0 : 1;
+
+double[] Inside()
+{
+    shell.StandardInput.WriteLine("inside");
+    return [Number(shell.StandardOutput.ReadLine()!)];
+}
+
+static double[] Attached(Machine machine)
+{
+    _ = KvmTscState.Save(machine, force: true, CancellationToken.None);
+    var phases = ((AttachedExecutor)machine.Executor).LastPhases!;
+    return [phases.Stopping, phases.Placing + phases.Running, phases.Releasing, phases.Total];
+}
+
+double[] OneStopPerIoctl()
+{
+    using var process = Process.Start(new ProcessStartInfo(naiveProgram, [$"{processId}"]) { RedirectStandardOutput = true })!;
+    double[] phases = [.. process.StandardOutput.ReadLine()!.Split(' ').Select(Number)];
+    process.WaitForExit();
+    return [.. phases, phases.Sum()];
+}
+
+static void Row(string name, double[][] runs) =>
+    Console.WriteLine($"{name,-28}{Median(runs, 0),10:0}{Median(runs, 1),10:0}{Median(runs, 2),10:0}{Median(runs, 3),10:0}");
+
+static double Number(string text) => double.Parse(text, CultureInfo.InvariantCulture);
+
+static double Median(double[][] runs, int column)
+{
+    double[] sorted = [.. runs.Select(run => run[column]).Order()];
+    return (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2;
+}

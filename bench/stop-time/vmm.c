@@ -1,0 +1,174 @@
+// A VMM with many vCPUs, all of them idle in KVM_RUN, whose clocks are read: from inside by itself, and from outside by others.
+// It says "ready PID", and then does what its standard input says, a word a line:
+//   inside   stops its vCPUs, and times the ioctls that a batch consists of; prints the microseconds
+//   quit     ends; so does the end of the input
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { most_vcpus = 512, memory_size = 0x10000 };
+
+struct vcpu {
+    int fd;
+    struct kvm_run *run;
+    pthread_t thread;
+};
+
+static struct vcpu vcpus[most_vcpus];
+static int vm, count;
+static _Atomic bool wants_stop;
+static _Atomic int stopped;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+static void require(bool holds, const char *what)
+{
+    if (!holds) {
+        fprintf(stderr, "vmm: %s: %s\n", what, strerror(errno));
+        exit(1);
+    }
+}
+
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+static void wait_stopped(void)
+{
+    pthread_mutex_lock(&lock);
+    stopped++;
+    pthread_cond_broadcast(&changed);
+    while (wants_stop)
+        pthread_cond_wait(&changed, &lock);
+    stopped--;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+// Halted by its guest, or not yet started by the boot processor: either way KVM_RUN waits.
+static void *run(void *argument)
+{
+    struct vcpu *vcpu = argument;
+    for (;;) {
+        int result = ioctl(vcpu->fd, KVM_RUN, 0);
+        require(!result || errno == EINTR || errno == EAGAIN, "KVM_RUN");
+        if (wants_stop) {
+            vcpu->run->immediate_exit = 0;
+            wait_stopped();
+        }
+    }
+    return NULL;
+}
+
+static void await_stopped(int expected)
+{
+    pthread_mutex_lock(&lock);
+    while (stopped != expected)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+static double now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+// What KvmTsc's batch consists of.
+static void read_all(void)
+{
+    struct kvm_clock_data clock;
+    uint64_t offset;
+    struct kvm_device_attr attribute = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset };
+    require(!ioctl(vm, KVM_GET_CLOCK, &clock), "KVM_GET_CLOCK");
+    for (int i = 0; i < count; i++)
+        require(!ioctl(vcpus[i].fd, KVM_GET_DEVICE_ATTR, &attribute), "KVM_GET_DEVICE_ATTR");
+    for (int i = 0; i < count; i++)
+        require(ioctl(vcpus[i].fd, KVM_GET_TSC_KHZ, 0) > 0, "KVM_GET_TSC_KHZ");
+}
+
+static void time_inside(void)
+{
+    wants_stop = true;
+    for (int i = 0; i < count; i++) {
+        vcpus[i].run->immediate_exit = 1;
+        pthread_kill(vcpus[i].thread, SIGUSR1);
+    }
+    await_stopped(count);
+    double began = now_us();
+    read_all();
+    printf("%.1f\n", now_us() - began);
+    fflush(stdout);
+    pthread_mutex_lock(&lock);
+    wants_stop = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+    await_stopped(0);
+}
+
+static void create(int kvm)
+{
+    struct kvm_userspace_memory_region region = { .memory_size = memory_size };
+    uint64_t identity_map = 0xFFFBC000;
+    vm = ioctl(kvm, KVM_CREATE_VM, 0);
+    require(vm >= 0, "KVM_CREATE_VM");
+    require(!ioctl(vm, KVM_SET_TSS_ADDR, 0xFFFBD000ul), "KVM_SET_TSS_ADDR");
+    require(!ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map), "KVM_SET_IDENTITY_MAP_ADDR");
+    // KVM's own interrupt controllers have a halted vCPU wait in the kernel.
+    require(!ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
+    uint8_t *memory = mmap(NULL, memory_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    require(memory != MAP_FAILED, "mmap");
+    memcpy(memory, "\xf4\xeb\xfd", 3); // hlt; jmp back
+    region.userspace_addr = (uintptr_t)memory;
+    require(!ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
+    int size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    for (int i = 0; i < count; i++) {
+        vcpus[i].fd = ioctl(vm, KVM_CREATE_VCPU, i);
+        require(vcpus[i].fd >= 0, "KVM_CREATE_VCPU");
+        vcpus[i].run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpus[i].fd, 0);
+        require(vcpus[i].run != MAP_FAILED, "mmap of a vCPU");
+    }
+    struct kvm_sregs special;
+    struct kvm_regs general = { .rflags = 2 };
+    require(!ioctl(vcpus[0].fd, KVM_GET_SREGS, &special), "KVM_GET_SREGS");
+    special.cs.base = special.cs.selector = 0;
+    require(!ioctl(vcpus[0].fd, KVM_SET_SREGS, &special), "KVM_SET_SREGS");
+    require(!ioctl(vcpus[0].fd, KVM_SET_REGS, &general), "KVM_SET_REGS");
+}
+
+int main(int arguments, char **values)
+{
+    char line[40];
+    count = arguments > 1 ? atoi(values[1]) : 64;
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    require(kvm >= 0 && count > 0 && count <= most_vcpus, "/dev/kvm");
+    struct sigaction action = { .sa_handler = ignore };
+    sigaction(SIGUSR1, &action, NULL);
+    create(kvm);
+    for (int i = 0; i < count; i++)
+        require(!pthread_create(&vcpus[i].thread, NULL, run, &vcpus[i]), "pthread_create");
+    printf("ready %d\n", getpid());
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        if (!strcmp(line, "inside\n"))
+            time_inside();
+        else if (!strcmp(line, "quit\n"))
+            break;
+    }
+    return 0;
+}
