@@ -50,7 +50,7 @@ internal sealed record Scenario(string Name, int Share, bool KnowsThreads, param
 
     public Target Start(Options options) => Target.Start(
         Name, options.Program("target"),
-        ["--expect-offsets", string.Create(CultureInfo.InvariantCulture, $"{FirstOffset},{SecondOffset}"), .. Arguments]);
+        ["--vcpus", "2", "--spinners", "1", "--expect-offsets", string.Create(CultureInfo.InvariantCulture, $"{FirstOffset},{SecondOffset}"), .. Arguments]);
 
     /// <summary>Where to work in a target of this kind.</summary>
     public Place PlaceIn(Target target) =>

@@ -37,7 +37,8 @@ internal sealed class Target : IDisposable
     /// <summary>Starts one and waits until it is ready.</summary>
     public static Target Start(string name, string program, params string[] arguments)
     {
-        var start = new ProcessStartInfo(program, arguments)
+        // It is busy with dozens of threads, and must leave time to those who attach.
+        var start = new ProcessStartInfo("nice", ["-n", "19", program, .. arguments])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
