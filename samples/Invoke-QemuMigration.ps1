@@ -1,0 +1,268 @@
+#Requires -Version 7.6
+<#
+.SYNOPSIS
+Migrates a running QEMU/KVM guest, once without and once with KvmTsc, and has the guest's own clocks tell what it cost.
+.DESCRIPTION
+The guest is a Linux whose two vCPUs read their clocks in a tight loop (lab/guest). It is stopped and resumed in one of these ways:
+
+Migrate        live, by QMP, into a second QEMU; it is stopped while that is under way, and continued at the destination
+LiveMigrate    live, by QMP, into a second QEMU; QEMU itself stops and resumes it
+PauseContinue  stopped and continued in one QEMU
+SaveRestore    stopped, saved to a file, and restored from it into a new QEMU
+
+KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume.
+.EXAMPLE
+./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -ClockSource tsc
+#>
+[CmdletBinding()]
+param(
+    # How the guest is stopped and resumed.
+    [ValidateSet('Migrate', 'LiveMigrate', 'PauseContinue', 'SaveRestore')]
+    [string] $Scenario = 'Migrate',
+
+    # What the guest takes its time from.
+    [ValidateSet('kvm-clock', 'tsc')]
+    [string] $ClockSource = 'kvm-clock',
+
+    # How long the guest stands still, at least.
+    [ValidateRange(5, 600)]
+    [int] $DowntimeSeconds = 5,
+
+    # Only the run without KvmTsc.
+    [switch] $Without
+)
+
+Set-StrictMode -Version 3.0
+$ErrorActionPreference = 'Stop'
+Import-Module "$PSScriptRoot/QemuMigration/Qemu.psm1", "$PSScriptRoot/QemuMigration/ClockLog.psm1"
+$staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
+$Module = (Test-Path $staged) ? $staged : 'KvmTsc'
+if (-not $Without) {
+    Import-Module $Module
+}
+
+$Image = & "$PSScriptRoot/../lab/guest/build"
+$Downtime = [timespan]::FromSeconds($DowntimeSeconds)
+$Directory = Join-Path ([IO.Path]::GetTempPath()) "QemuMigration-$PID"
+$Guests = [Collections.Generic.List[object]]::new()
+$SecondsBefore = 7 # for the guest's rates, to a ten-millionth
+$SecondsAfter = 5
+
+function Open-MigrationGuest([string] $Name, [string] $Incoming) {
+    $guest = Open-Guest $Name -Directory $Directory -Image $Image -ClockSource $ClockSource -Incoming $Incoming
+    $Guests.Add($guest)
+    $guest
+}
+
+# --- KvmTsc
+
+function Save-ClockState($Guest, [bool] $WithKvmTsc) {
+    if ($WithKvmTsc) {
+        Save-KvmTscState $Guest.Name
+    }
+}
+
+# Begins to wait for the guest's resume, in a thread of its own, and returns when that has all threads of the QEMU in view.
+function Open-Restore($Guest, $State) {
+    if (-not $State) {
+        return
+    }
+    $name = $Guest.Name
+    $job = Start-ThreadJob {
+        Import-Module $using:Module
+        Restore-KvmTscState $using:name $using:State -AtResume
+    }
+    Wait-Until "$($Guest.Name) is watched" {
+        if ($job.State -notin 'NotStarted', 'Running') {
+            $null = Receive-Job $job -Wait -AutoRemoveJob
+        }
+        -not (Select-String '^TracerPid:\s+0$' "/proc/$($Guest.Process.Id)/task/*/status" -Quiet)
+    }
+    $job
+}
+
+# --- the scenarios: each returns the guest that lives on, and the job that restores its clocks
+
+function Invoke-Migrate($Source, [bool] $WithKvmTsc) {
+    $state = Save-ClockState $Source $WithKvmTsc
+    $destination = Open-MigrationGuest web01-new "unix:$Directory/migration"
+    $restore = Open-Restore $destination $state
+
+    Invoke-Precopy $Source -BytesPerSecond 4MB
+    $null = Invoke-Qmp $Source stop
+    $null = Invoke-Qmp $Source migrate-set-parameters @{ 'max-bandwidth' = 1GB }
+    Complete-Migration $Source
+    Wait-Until 'the destination has received all' { (Invoke-Qmp $destination query-status).status -eq 'paused' }
+    $null = Invoke-Qmp $destination cont
+    @{ Guest = $destination; Restore = $restore }
+}
+
+function Invoke-LiveMigrate($Source, [bool] $WithKvmTsc) {
+    $state = Save-ClockState $Source $WithKvmTsc
+    $destination = Open-MigrationGuest web01-new "unix:$Directory/migration"
+    $restore = Open-Restore $destination $state
+
+    Invoke-Precopy $Source -BytesPerSecond 1GB
+    Complete-Migration $Source
+    @{ Guest = $destination; Restore = $restore }
+}
+
+# Begins to copy the memory of the running guest.
+function Invoke-Precopy($Source, [long] $BytesPerSecond) {
+    $pause = @{ capability = 'pause-before-switchover'; state = $true }
+    $null = Invoke-Qmp $Source migrate-set-capabilities @{ capabilities = @($pause) }
+    $null = Invoke-Qmp $Source migrate-set-parameters @{ 'max-bandwidth' = $BytesPerSecond }
+    $null = Invoke-Qmp $Source migrate @{ uri = "unix:$Directory/migration" }
+    Wait-Migration $Source active, pre-switchover
+}
+
+# Waits for the memory to be copied and the guest to stand still, keeps it so, and hands it over.
+function Complete-Migration($Source) {
+    Wait-Migration $Source pre-switchover
+    Start-Sleep -Duration $Downtime
+    $null = Invoke-Qmp $Source migrate-continue @{ state = 'pre-switchover' }
+    Wait-Migration $Source completed
+}
+
+function Invoke-PauseContinue($Source, [bool] $WithKvmTsc) {
+    $null = Invoke-Qmp $Source stop
+    $state = Save-ClockState $Source $WithKvmTsc
+    Start-Sleep -Duration $Downtime
+    $restore = Open-Restore $Source $state
+    $null = Invoke-Qmp $Source cont
+    @{ Guest = $Source; Restore = $restore }
+}
+
+function Invoke-SaveRestore($Source, [bool] $WithKvmTsc) {
+    $null = Invoke-Qmp $Source stop
+    $state = Save-ClockState $Source $WithKvmTsc
+    $null = Invoke-Qmp $Source migrate @{ uri = "exec:cat >$Directory/saved" }
+    Wait-Migration $Source completed
+    Close-Guest $Source
+    Start-Sleep -Duration $Downtime
+
+    $destination = Open-MigrationGuest web01-new "exec:cat $Directory/saved"
+    $restore = Open-Restore $destination $state
+    Wait-Until 'the destination has read all' { (Invoke-Qmp $destination query-status).status -eq 'paused' }
+    $null = Invoke-Qmp $destination cont
+    @{ Guest = $destination; Restore = $restore }
+}
+
+# --- a run, and what the guest says of it
+
+function Invoke-Run([bool] $WithKvmTsc) {
+    $null = New-Item $Directory -ItemType Directory -Force
+    try {
+        Write-Verbose 'Starting the guest'
+        $source = Open-MigrationGuest web01
+        Wait-GuestSecond $source $SecondsBefore
+        $before = Read-Witness $source
+        Write-Verbose "$Scenario, with KvmTsc: $WithKvmTsc"
+        $migrated = & "Invoke-$Scenario" $source $WithKvmTsc
+        $guest = $migrated.Guest
+        $stopped = Wait-QmpEvent $source STOP
+        $resumed = Wait-QmpEvent $guest RESUME
+        $restored = $migrated.Restore ? (Receive-Job $migrated.Restore -Wait -AutoRemoveJob) : $null
+        Write-Verbose 'The guest was resumed'
+        $skip = $guest -eq $source ? $before.Log.Count : 0
+        Wait-GuestSecond $guest $SecondsAfter -Skip $skip
+        $after = Read-Witness $guest -Skip $skip
+        [pscustomobject]@{
+            Downtime = $resumed - $stopped
+            Before   = $before
+            After    = $after
+            Verdict  = Compare-GuestClock $before $after $stopped $resumed
+            Restored = $restored
+            Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
+        }
+    }
+    finally {
+        foreach ($guest in $Guests) {
+            Close-Guest $guest
+        }
+        $Guests.Clear()
+        Remove-Item $Directory -Recurse
+    }
+}
+
+function Wait-GuestSecond($Guest, [int] $Count, [int] $Skip) {
+    foreach ($thread in 0, 1) {
+        Wait-GuestLog $Guest "^second thread=$thread " -Count $Count -Skip $Skip
+    }
+}
+
+# What is known of a guest and its host at about one time.
+function Read-Witness($Guest, [int] $Skip) {
+    @{
+        ClockSource = Get-GuestClockSource $Guest
+        Messages    = @(Get-GuestMessage $Guest)
+        Log         = @(Get-GuestLog $Guest $Skip)
+        Offsets     = @(Read-TscOffset $Guest.Process.Id)
+        Host        = Read-HostClock $Image
+    }
+}
+
+# --- the table
+
+function Get-Row($Run) {
+    $verdict = $Run.Verdict
+    $farthest = $verdict.First.Distance | Sort-Object { [Math]::Abs($_) } | Select-Object -Last 1
+    $row = [ordered]@{
+        'Guest stood still, s' = '{0:n3}' -f ($Run.Downtime / 1e9)
+        'Clock source before, after' = $Run.Before.ClockSource, $Run.After.ClockSource -join ', '
+    }
+    foreach ($clock in $verdict.Lost.Keys) {
+        $row["$clock lost, ms"] = Format-Millisecond $verdict.Lost[$clock]
+    }
+    $row['TSC lost, ms, per vCPU'] = ($verdict.LostTsc | ForEach-Object { Format-Millisecond $_ }) -join ', '
+    $row['TSC offset before, per vCPU'] = $Run.Before.Offsets.Ticks -join ', '
+    $row['TSC offset after, per vCPU'] = $Run.After.Offsets.Ticks -join ', '
+    $row['First sample after resume'] = $verdict.First.Wrong -contains $true ? "wrong by $(Format-Millisecond $farthest) ms" : 'right'
+    $row['Wrong samples'] = "$($verdict.WrongSamples) of $($verdict.Samples)"
+    $row['Times that clocks and TSC parted'] = $verdict.Apart
+    $row['Times that a clock went back'] = $verdict.Backwards
+    $row['New warnings of the guest'] = $Run.Messages.Count
+    $row['kvmclock residual, ns'] = ${Run}.Restored?.ClockResidualNanoseconds
+    $row['TSC residual, ticks'] = ${Run}.Restored?.Vcpus.ResidualTicks -join ', '
+    $row['vCPUs held, ms'] = $Run.Restored ? '{0:n1}' -f ($Run.Restored.StoppedMicroseconds / 1000) : $null
+    $row
+}
+
+function Format-Millisecond([decimal] $Nanoseconds) {
+    '{0:n3}' -f ($Nanoseconds / 1000000)
+}
+
+function Format-Run($Title, $Runs) {
+    $columns = [ordered]@{}
+    foreach ($name in $Runs.Keys) {
+        $columns[$name] = Get-Row $Runs[$name]
+    }
+    $rows = foreach ($measure in $columns[0].Keys) {
+        $row = [ordered]@{ $Title = $measure }
+        foreach ($name in $columns.Keys) {
+            $row[$name] = $columns[$name][$measure]
+        }
+        [pscustomobject] $row
+    }
+    ($rows | Format-Table -AutoSize | Out-String -Width 160).TrimEnd()
+    foreach ($name in $Runs.Keys) {
+        $Runs[$name].Messages | ForEach-Object { "$name, new in the guest's log: $_" }
+    }
+}
+
+# Whether the guest noticed nothing.
+function Test-Run($Run) {
+    $verdict = $Run.Verdict
+    -not $verdict.WrongSamples -and -not $verdict.Apart -and -not $verdict.Backwards -and -not $Run.Messages -and
+        -not (Compare-Object $Run.Before.Offsets.Ticks $Run.After.Offsets.Ticks -SyncWindow 0) -and
+        $Run.Before.ClockSource -eq $Run.After.ClockSource
+}
+
+$runs = [ordered]@{ 'Without KvmTsc' = Invoke-Run $false }
+if (-not $Without) {
+    $runs['With KvmTsc'] = Invoke-Run $true
+}
+Format-Run "$Scenario, guest on $ClockSource" $runs
+if (-not $Without -and -not (Test-Run $runs['With KvmTsc'])) {
+    throw 'With KvmTsc the guest was not left as it should have been.'
+}

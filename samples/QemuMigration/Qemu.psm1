@@ -1,0 +1,202 @@
+#Requires -Version 7.6
+# QEMU/KVM guests that run lab/guest, spoken to by QMP and by their serial port.
+
+Set-StrictMode -Version 3.0
+$ErrorActionPreference = 'Stop'
+
+$Patience = [timespan]::FromMinutes(10) # an emulated host that shares its processors is slow
+$SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on'
+
+<#
+.SYNOPSIS
+Starts a QEMU with the guest, or with an empty one that awaits an incoming migration.
+#>
+function Open-Guest {
+    param(
+        [Parameter(Mandatory)] [string] $Name,
+        # Where the QEMU's sockets and the guest's log are to be.
+        [Parameter(Mandatory)] [string] $Directory,
+        # What lab/guest/build printed.
+        [Parameter(Mandatory)] [string] $Image,
+        [Parameter(Mandatory)] [string] $ClockSource,
+        [string] $Incoming
+    )
+    $files = Join-Path $Directory $Name
+    # Without invariant TSC, which KVM offers a guest only where the host has it, Linux takes no TSC for reliable that it is not told to.
+    $clock = "clocksource=$ClockSource" + ($ClockSource -eq 'tsc' ? ' tsc=reliable' : '')
+    $arguments = @(
+        '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name
+        '-machine', 'microvm,acpi=off', '-accel', 'kvm', '-cpu', 'host', '-smp', '2', '-m', '128M'
+        '-kernel', "$Image/kernel", '-initrd', "$Image/initramfs"
+        '-append', "console=ttyS0 panic=-1 quiet pci=off acpi=off $SlowPart $clock"
+        '-chardev', "socket,id=console,path=$files.console,server=on,wait=off,logfile=$files.messages", '-serial', 'chardev:console'
+        '-chardev', "file,id=log,path=$files.log", '-device', 'isa-debugcon,iobase=0xe9,chardev=log'
+        '-qmp', "unix:$files.qmp,server=on,wait=off"
+        if ($Incoming) { '-incoming', $Incoming }
+    )
+    $start = [Diagnostics.ProcessStartInfo]::new('qemu-system-x86_64', [string[]] $arguments)
+    $guest = [pscustomobject]@{
+        Name     = $Name
+        Process  = [Diagnostics.Process]::Start($start)
+        Log      = "$files.log"
+        Messages = "$files.messages"
+        Console  = $null
+        Reader   = $null
+        Writer   = $null
+        Events   = [Collections.Generic.List[object]]::new()
+    }
+    try {
+        $guest.Console = Connect-Socket $guest "$files.console"
+        $qmp = [Net.Sockets.NetworkStream]::new((Connect-Socket $guest "$files.qmp"), $true)
+        $qmp.ReadTimeout = $Patience.TotalMilliseconds
+        $guest.Reader = [IO.StreamReader]::new($qmp)
+        $guest.Writer = [IO.StreamWriter]::new($qmp)
+        $guest.Writer.AutoFlush = $true
+        $null = $guest.Reader.ReadLine() # the greeting
+        $null = Invoke-Qmp $guest qmp_capabilities
+        $guest
+    }
+    catch {
+        Close-Guest $guest
+        throw
+    }
+}
+
+<#
+.SYNOPSIS
+Ends the QEMU of a guest.
+#>
+function Close-Guest([Parameter(Mandatory)] $Guest) {
+    if (-not $Guest.Process.HasExited) {
+        $Guest.Process.Kill()
+        $Guest.Process.WaitForExit()
+    }
+    foreach ($connection in $Guest.Reader, $Guest.Console) {
+        ${connection}?.Dispose()
+    }
+}
+
+function Connect-Socket($Guest, [string] $Path) {
+    $socket = [Net.Sockets.Socket]::new([Net.Sockets.AddressFamily]::Unix, [Net.Sockets.SocketType]::Stream, 'Unspecified')
+    $endpoint = [Net.Sockets.UnixDomainSocketEndPoint]::new($Path)
+    Wait-Until "$($Guest.Name) listens on $Path" {
+        if ($Guest.Process.HasExited) {
+            throw "The QEMU of $($Guest.Name) ended with exit code $($Guest.Process.ExitCode)."
+        }
+        try { $socket.Connect($endpoint); $true } catch [Net.Sockets.SocketException] { $false }
+    }
+    $socket
+}
+
+<#
+.SYNOPSIS
+Polls until a condition holds.
+#>
+function Wait-Until([Parameter(Mandatory)] [string] $What, [Parameter(Mandatory)] [scriptblock] $Condition) {
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not (& $Condition)) {
+        if ($clock.Elapsed -gt $Patience) {
+            throw "It took longer than $Patience until $What."
+        }
+        Start-Sleep -Milliseconds 50
+    }
+}
+
+<#
+.SYNOPSIS
+Sends a QMP command and returns its answer. Events that come before it are kept in the guest's Events.
+#>
+function Invoke-Qmp([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Command, [hashtable] $Arguments = @{}) {
+    $Guest.Writer.WriteLine((@{ execute = $Command; arguments = $Arguments } | ConvertTo-Json -Compress -Depth 5))
+    while ($true) {
+        $answer = Read-Qmp $Guest
+        if ($answer.ContainsKey('return')) {
+            return $answer.return
+        }
+        if ($answer.ContainsKey('error')) {
+            throw "$($Guest.Name): ${Command}: $($answer.error.desc)"
+        }
+    }
+}
+
+function Read-Qmp($Guest) {
+    $line = $Guest.Reader.ReadLine() ?? $(throw "The QEMU of $($Guest.Name) closed its QMP socket.")
+    $message = $line | ConvertFrom-Json -AsHashtable
+    if ($message.ContainsKey('event')) {
+        $Guest.Events.Add($message)
+    }
+    $message
+}
+
+<#
+.SYNOPSIS
+Waits for the first QMP event of a name and returns its time, in ns of CLOCK_REALTIME.
+#>
+function Wait-QmpEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Name) {
+    while (-not ($found = $Guest.Events.Where({ $_.event -eq $Name }, 'First'))) {
+        $null = Read-Qmp $Guest
+    }
+    [decimal] $found[0].timestamp.seconds * 1000000000 + $found[0].timestamp.microseconds * 1000
+}
+
+<#
+.SYNOPSIS
+Waits until the outgoing migration of a guest has one of some statuses.
+#>
+function Wait-Migration([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string[]] $Status) {
+    Wait-Until "the migration of $($Guest.Name) is $($Status -join ' or ')" {
+        $now = Invoke-Qmp $Guest query-migrate
+        if ($now['status'] -eq 'failed') {
+            throw "The migration of $($Guest.Name) failed: $($now['error-desc'])"
+        }
+        $now['status'] -in $Status
+    }
+}
+
+<#
+.SYNOPSIS
+The lines of the guest's log from a number on, the unfinished one left out.
+#>
+function Get-GuestLog([Parameter(Mandatory)] $Guest, [int] $Skip) {
+    $text = [IO.File]::ReadAllText($Guest.Log)
+    $text.Substring(0, $text.LastIndexOf("`n") + 1).Split("`n", [StringSplitOptions]::RemoveEmptyEntries) | Select-Object -Skip $Skip
+}
+
+<#
+.SYNOPSIS
+Waits until as many lines of the guest's log match, from a line on.
+#>
+function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip) {
+    try {
+        Wait-Until "$($Guest.Name) logs $Pattern" { @(Get-GuestLog $Guest $Skip) -match $Pattern | Select-Object -Index ($Count - 1) }
+    }
+    catch {
+        throw (@("$_ Its log and its console end with:") + (Get-Content $Guest.Log, $Guest.Messages -Tail 10) -join "`n")
+    }
+}
+
+<#
+.SYNOPSIS
+Asks the guest for its kernel's warnings and messages about clocks.
+#>
+function Get-GuestMessage([Parameter(Mandatory)] $Guest) {
+    @(Get-GuestAnswer $Guest -Request log -LastLine '^end log') -match '^log '
+}
+
+<#
+.SYNOPSIS
+Asks the guest what it takes its time from.
+#>
+function Get-GuestClockSource([Parameter(Mandatory)] $Guest) {
+    @(Get-GuestAnswer $Guest -Request clocksource -LastLine '^clocksource ').Where({ $_ -match '^clocksource ' })[0].Split(' ')[1]
+}
+
+function Get-GuestAnswer($Guest, [string] $Request, [string] $LastLine) {
+    $seen = @(Get-GuestLog $Guest).Count
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("$Request`n"))
+    Wait-GuestLog $Guest $LastLine -Skip $seen
+    @(Get-GuestLog $Guest $seen)
+}
+
+Export-ModuleMember Open-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until,
+    Get-GuestLog, Wait-GuestLog, Get-GuestMessage, Get-GuestClockSource
