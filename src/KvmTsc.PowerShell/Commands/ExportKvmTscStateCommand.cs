@@ -40,8 +40,10 @@ public sealed class ExportKvmTscStateCommand : KvmCommand
     [Parameter]
     public SwitchParameter PassThru { get; set; }
 
+    private string Given => ParameterSetName == ByPath ? Path : LiteralPath;
+
     /// <inheritdoc/>
-    protected override void ProcessRecord() => For(ParameterSetName == ByPath ? Path : LiteralPath, () =>
+    protected override void ProcessRecord() => For(Given, () =>
     {
         var file = FileOf(State);
         For(file, () => Write(file));
@@ -52,7 +54,7 @@ public sealed class ExportKvmTscStateCommand : KvmCommand
         if (!_taken.TryAdd(file, State.VMName))
             throw Taken(file);
         StateFile.Refuse(file, State, Force);
-        if (!ShouldProcess(file, $"{(File.Exists(file) ? "Replace by" : "Write")} the TSC state of {State.VMName}"))
+        if (!ShouldProcess(file, $"{(File.Exists(file) ? "Replace the file by" : "Write")} the TSC state of {State.VMName}"))
             return;
         StateFile.Write(file, State, Force);
         if (PassThru)
@@ -62,17 +64,17 @@ public sealed class ExportKvmTscStateCommand : KvmCommand
     private string FileOf(KvmTscState state)
     {
         var paths = new FilePaths(SessionState.Path);
-        var given = ParameterSetName == ByPath ? Path : LiteralPath;
-        var path = ParameterSetName == ByPath ? paths.Single(given) : paths.Literal(given);
-        return Directory.Exists(path) || System.IO.Path.EndsInDirectorySeparator(given) ? System.IO.Path.Combine(path, NameOf(state)) : path;
+        var path = ParameterSetName == ByPath ? paths.Single(Given) : paths.Literal(Given);
+        return Directory.Exists(path) || System.IO.Path.EndsInDirectorySeparator(Given) ? System.IO.Path.Combine(path, NameOf(state)) : path;
     }
 
-    /// <summary>A name that stays in its directory, whatever the VM is called.</summary>
+    /// <summary>A name that stays in its directory, and is seen there, whatever the VM is called.</summary>
     private static string NameOf(KvmTscState state)
     {
         if (string.IsNullOrEmpty(state.VMName))
             throw new KvmException(KvmErrorId.InvalidValue, "The state does not say which VM it is of.", "Give the name of a file.");
-        return string.Concat(state.VMName.Select(character => character == '/' || char.IsControl(character) ? '_' : character)) + ".json";
+        var name = string.Concat(state.VMName.Select(character => character == '/' || char.IsControl(character) ? '_' : character));
+        return $"{(name[0] == '.' ? "_" : "")}{name}.json";
     }
 
     private KvmException Taken(string file) => new(

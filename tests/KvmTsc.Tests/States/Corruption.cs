@@ -59,7 +59,7 @@ internal sealed class Corruption(Random random)
                 members[$"{key}{random.Next(3)}"] = Value();
                 break;
             case 1:
-                ((JsonArray)parent).Add(parent[index]!.DeepClone());
+                ((JsonArray)parent).Add(parent[index]?.DeepClone());
                 break;
             case 2:
                 var (otherParent, otherKey, otherIndex) = places[random.Next(places.Length)];
