@@ -87,7 +87,7 @@ Describe 'Export-KvmTscState' {
     }
 
     It 'knows relative paths, the drives of PowerShell, and patterns that fit one directory' {
-        $null = New-PSDrive states FileSystem $folder -Scope Script
+        $null = New-PSDrive -Name states -PSProvider FileSystem -Root $folder -Scope Script
         Push-Location $folder
         try {
             $state | Export-KvmTscState one.json

@@ -106,11 +106,4 @@ Describe 'A state by file' -Tag Kvm {
         $byFile.SourceClockNanoseconds | Should-Be $live.SourceClockNanoseconds
         "$($byFile.MeasuredBy)" | Should-Be HostTsc
     }
-
-    It 'goes through another process' {
-        pwsh -NoProfile -NonInteractive -Command "Import-Module '$(Get-ManifestPath)'; Import-KvmTscState '$file' | Export-KvmTscState '$file' -Force"
-        Set-KvmVcpuTscOffset byfile 5
-        $null = Import-KvmTscState $file | Restore-KvmTscState byfile -Force
-        Get-KernelOffset byfile | Should-BeCollection (Get-KernelOffset web01)
-    }
 }
