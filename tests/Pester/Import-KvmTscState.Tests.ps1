@@ -63,10 +63,11 @@ Describe 'Import-KvmTscState' {
         @{ Path = '{0}/nobody.json'; Id = 'FileNotFound'; Category = 'ObjectNotFound'; Message = 'no file'; Action = 'Get-ChildItem' }
         @{ Path = '{0}'; Id = 'FileReadFailed'; Category = 'ReadError'; Message = 'no regular file'; Action = 'Get-Item' }
         @{ Path = '/dev/zero'; Id = 'FileReadFailed'; Category = 'ReadError'; Message = 'no regular file'; Action = 'Get-Item' }
+        @{ Path = '{0}/web{1}.json'; Id = 'PathUnsupported'; Category = 'InvalidArgument'; Message = 'names no file'; Action = 'path of a file' }
         @{ Path = 'Env:/PATH'; Id = 'PathUnsupported'; Category = 'InvalidArgument'; Message = 'provider Environment'; Action = 'path of a file' }
         @{ Path = 'Env:/*'; Id = 'PathUnsupported'; Category = 'InvalidArgument'; Message = 'provider Environment'; Action = 'path of a file' }
     ) {
-        $wrong = $Path -f $folder
+        $wrong = $Path -f $folder, [char] 0
         $observed = Invoke-Observed { $wrong, "$folder/web02.json" | Import-KvmTscState }
         $observed.Output.VMName | Should-BeCollection @('web02')
         Assert-KvmError $observed.Errors[0] $Id $Category $wrong $Message $Action

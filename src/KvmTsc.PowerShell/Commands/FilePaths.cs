@@ -41,7 +41,7 @@ internal sealed class FilePaths(PathIntrinsics paths)
         {
             return resolve();
         }
-        catch (RuntimeException exception) when (exception is not PipelineStoppedException)
+        catch (Exception exception) when (exception is ArgumentException or RuntimeException and not PipelineStoppedException)
         {
             throw Unsupported($"{path} names no file: {exception.Message.TrimEnd('.')}.", exception);
         }

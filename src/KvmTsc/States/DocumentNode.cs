@@ -26,7 +26,7 @@ internal readonly record struct DocumentNode(JsonElement Value, string Source, s
     public DocumentNode ObjectOf(params string[] names)
     {
         var unknown = Object().Value.EnumerateObject().Select(member => member.Name).FirstOrDefault(name => !names.Contains(name));
-        return unknown is null ? this : throw Fault($"it has \"{Shown(unknown)}\", which is not known here");
+        return unknown is null ? this : throw Fault($"it has \"{Shown(JsonEncodedText.Encode(unknown).Value)}\", which is not known here");
     }
 
     /// <summary>The items of a list.</summary>
@@ -77,7 +77,12 @@ internal readonly record struct DocumentNode(JsonElement Value, string Source, s
 
     private DocumentNode Require(JsonValueKind kind, string name) => Value.ValueKind == kind ? this : throw NotA(name);
 
-    private KvmException NotA(string kind) => Fault($"{Shown(Value.GetRawText())} is not {kind}");
+    private KvmException NotA(string kind) => Fault(Value.ValueKind switch
+    {
+        JsonValueKind.Object => $"an object is not {kind}",
+        JsonValueKind.Array => $"a list is not {kind}",
+        _ => $"{Shown(Value.GetRawText())} is not {kind}",
+    });
 
     private static string Shown(string raw) => raw.Length <= MaximumShown ? raw : $"{raw[..MaximumShown]}...";
 }

@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace KvmTsc.States;
 
-/// <summary>States in files. Paths are absolute.</summary>
+/// <summary>States in files.</summary>
 public static class StateFile
 {
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
@@ -41,7 +41,7 @@ public static class StateFile
     {
         Refuse(path, state, replace);
         var document = StateDocument.Write(state);
-        var directory = Path.GetDirectoryName(path)!;
+        var directory = DirectoryOf(path);
         var temporary = Path.Combine(directory, $".kvmtsc-{Guid.NewGuid():N}");
         try
         {
@@ -64,8 +64,8 @@ public static class StateFile
     public static void Refuse(string path, KvmTscState state, bool replace)
     {
         state.Validate();
-        if (!Directory.Exists(Path.GetDirectoryName(path)))
-            throw NotFound($"There is no directory {Path.GetDirectoryName(path)}.");
+        if (!Directory.Exists(DirectoryOf(path)))
+            throw NotFound($"There is no directory {DirectoryOf(path)}.");
         if (Find(path, followLinks: false, WriteFailed) is not { } file)
             return;
         if (!replace)
@@ -139,6 +139,8 @@ public static class StateFile
             _ => throw failed(path, Marshal.GetPInvokeErrorMessage(-result), null),
         };
     }
+
+    private static string DirectoryOf(string path) => Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/";
 
     private static string ReasonOf(Exception exception) =>
         exception is UnauthorizedAccessException ? "permission denied" : exception.Message.TrimEnd('.');
