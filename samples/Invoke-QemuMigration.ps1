@@ -46,7 +46,7 @@ $Downtime = [timespan]::FromSeconds($DowntimeSeconds)
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "QemuMigration-$PID"
 $Guests = [Collections.Generic.List[object]]::new()
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
-$SecondsAfter = 5
+$SecondsAfter = 3
 
 function Open-MigrationGuest([string] $Name, [string] $Incoming) {
     $guest = Open-Guest $Name -Directory $Directory -Image $Image -ClockSource $ClockSource -Incoming $Incoming

@@ -5,7 +5,7 @@ Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 
 $Patience = [timespan]::FromMinutes(10) # an emulated host that shares its processors is slow
-$PollMilliseconds = 250 # on an emulated host it is looking that takes the time
+$PollMilliseconds = 500 # on an emulated host it is looking that takes the time
 $SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on rcupdate.rcu_cpu_stall_suppress_at_boot=1'
 
 <#

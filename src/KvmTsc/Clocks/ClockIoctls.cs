@@ -18,7 +18,32 @@ internal static class ClockIoctls
 
     public static void SetClock(this IoctlBatch batch, KvmClockData value) => batch.Add(SetClockStep(batch, value));
 
+    public static void SetClock(this IoctlBatch batch, Slot<KvmClockData> value) => batch.Add(OnVM(KvmRequest.SetClock, value));
+
     public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => OnVM(KvmRequest.SetClock, batch.Reserve(value));
+
+    /// <summary>Corrects a clock that is to be set again by what a reading shows to be wrong with it.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="reading">The reading.</param>
+    /// <param name="source">Where the clock should have stood, and when, in both of a reading's units of time.</param>
+    /// <param name="hostTscKHz">The frequency of the host's TSC, if that is the time that counts; else CLOCK_REALTIME does.</param>
+    /// <param name="value">The clock that was set, and is to be set again.</param>
+    public static void CorrectClock(
+        this IoctlBatch batch, Slot<KvmClockData> reading, KvmClockData source, uint? hostTscKHz, Slot<KvmClockData> value)
+    {
+        var (multiplier, fractionBits) = hostTscKHz is { } kHz ? PvclockScale.ToNanoseconds(kHz).ToFraction() : (1, 0);
+        var correction = batch.Reserve(new ClockCorrection
+        {
+            SourceClock = source.Clock,
+            SourceInstant = hostTscKHz is null ? source.Realtime : source.HostTsc,
+            Multiplier = multiplier,
+            FractionBits = (uint)fractionBits,
+            InstantSlot = reading.Offset + (hostTscKHz is null ? RealtimeOffset : HostTscOffset),
+            ClockSlot = reading.Offset,
+            ResultSlot = value.Offset,
+        });
+        batch.Add(new BatchStep(BatchStepKind.CorrectClock, null, 0, correction.Offset, ArgumentIsSlot: true));
+    }
 
     /// <summary>Ends the batch unless a clock reading has host TSC and CLOCK_REALTIME.</summary>
     public static void ExpectTriple(this IoctlBatch batch, Slot<KvmClockData> clock) =>
@@ -96,6 +121,8 @@ internal static class ClockIoctls
     }
 
     private const int FlagsOffset = 8;
+    private const int RealtimeOffset = 16;
+    private const int HostTscOffset = 24;
     private const int AddressOffset = 16;
 
     private static BatchStep OnVM(nuint request, Slot<KvmClockData> slot) =>

@@ -23,6 +23,9 @@ public readonly record struct PvclockScale(uint Multiplier, int Shift)
         return (ulong)(((UInt128)shifted * Multiplier) >> 32);
     }
 
+    /// <summary>The same rate as one fraction, <c>multiplier / 2^fractionBits</c>, with which the result is at most a unit larger.</summary>
+    public (ulong Multiplier, int FractionBits) ToFraction() => Shift < 0 ? (Multiplier, 32 - Shift) : ((ulong)Multiplier << Shift, 32);
+
     private static PvclockScale Between(ulong scaledHz, ulong baseHz)
     {
         var shift = 0;

@@ -50,6 +50,9 @@ public static unsafe class BatchRunner
             case BatchStepKind.ResolveOffset:
                 Resolve((OffsetResolution*)(memory + (nint)step.Argument), memory);
                 return 0;
+            case BatchStepKind.CorrectClock:
+                Correct((ClockCorrection*)(memory + (nint)step.Argument), memory);
+                return 0;
             case BatchStepKind.ExpectBits:
                 return (*(uint*)(memory + (nint)step.Argument) & (uint)step.Expected) == (uint)step.Expected ? 0 : Unexpected;
             case BatchStepKind.ExpectEqual:
@@ -65,6 +68,13 @@ public static unsafe class BatchRunner
         var ratio = new TscRatio(resolution->Ratio, (int)resolution->FractionBits);
         *(ulong*)(memory + resolution->ResultSlot) = TscArithmetic.ResolveOffset(
             resolution->SourceGuestTsc, resolution->SourceClock, clock->HostTsc, clock->Clock, resolution->KHz, ratio);
+    }
+
+    private static void Correct(ClockCorrection* correction, nint memory)
+    {
+        var elapsed = *(ulong*)(memory + correction->InstantSlot) - correction->SourceInstant;
+        var expected = correction->SourceClock + (ulong)(((UInt128)elapsed * correction->Multiplier) >> (int)correction->FractionBits);
+        *(ulong*)(memory + correction->ResultSlot) += expected - *(ulong*)(memory + correction->ClockSlot);
     }
 
     private static List<int> Undo(IoctlBatch batch, int failed, nint memory, Issue issue)

@@ -17,6 +17,9 @@ public enum BatchStepKind
 
     /// <summary>Issues an ioctl that may fail; its result, or the negated errno, goes where results go.</summary>
     Attempt,
+
+    /// <summary>Computes a <see cref="ClockCorrection"/>.</summary>
+    CorrectClock,
 }
 
 /// <summary>One step of a batch: flat data, so that it can run in another process as well.</summary>

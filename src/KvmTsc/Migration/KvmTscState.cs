@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Interop;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Migration;
@@ -101,6 +102,9 @@ public sealed class KvmTscState
                 KvmErrorId.InvalidValue, $"This is no state that can be restored: {fault}.", "Capture it anew with Save-KvmTscState.");
         }
     }
+
+    /// <summary>The clock as it was read.</summary>
+    internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = ClockIoctls.Triple };
 
     internal static void RequireEqualOffsets(string? vmName, IEnumerable<long> offsets)
     {

@@ -20,6 +20,12 @@ public sealed class TscRestore
     private readonly bool _guestHasRun;
     private readonly bool _isOneTsc;
 
+    /// <summary>
+    /// How often kvmclock is read and set again, less what it is off by. KVM takes CLOCK_REALTIME somewhat later than the time it computes
+    /// kvmclock from. The first correction takes away what is alike each time, the second what the first setting had of its own.
+    /// </summary>
+    private int Corrections => _method == TscMethod.Best ? 2 : 0;
+
     /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
     /// <param name="machine">The VM.</param>
     /// <param name="state">The state.</param>
@@ -117,18 +123,27 @@ public sealed class TscRestore
 
         var firstOffset = AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
-        var source = GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds);
+        var value = batch.Reserve(GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
         if (!before.HasTriple)
-            batch.SetClock(source);
+            batch.SetClock(value);
 
         // The two readings around the setting say how long it took, which is how far kvmclock can be off by it.
         var stepFour = batch.GetClock();
         batch.ExpectTriple(stepFour);
         if (before.HasTriple)
             setClock = batch.Steps.Count;
-        batch.SetClock(source);
+        batch.SetClock(value);
         var clock = batch.GetClock();
         batch.ExpectTriple(clock);
+        for (var i = 0; i < Corrections; i++)
+        {
+            batch.CorrectClock(clock, _state.Reading, _isOneTsc ? _host.TscKHz : null, value);
+            stepFour = clock;
+            batch.SetClock(value);
+            clock = batch.GetClock();
+            batch.ExpectTriple(clock);
+        }
+
         var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
         firstOffset ??= batch.Steps.Count;
         GuestTsc.AddWrites(batch, offsets);

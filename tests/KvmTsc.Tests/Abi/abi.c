@@ -76,6 +76,8 @@ static void constants(void)
     CONSTANT(KvmClockFlags.HostTsc, KVM_CLOCK_HOST_TSC);
     CONSTANT(ClockIoctls.Triple, KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC);
     CONSTANT(ClockIoctls.FlagsOffset, offsetof(struct kvm_clock_data, flags));
+    CONSTANT(ClockIoctls.RealtimeOffset, offsetof(struct kvm_clock_data, realtime));
+    CONSTANT(ClockIoctls.HostTscOffset, offsetof(struct kvm_clock_data, host_tsc));
     CONSTANT(ClockIoctls.AddressOffset, offsetof(struct kvm_device_attr, addr));
 
     CONSTANT(Timex.Unsynchronized, STA_UNSYNC);

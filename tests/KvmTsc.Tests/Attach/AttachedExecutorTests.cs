@@ -116,6 +116,36 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void The_payload_corrects_clocks_as_the_engine_does()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        (KvmClockData Source, uint? KHz)[] cases =
+        [
+            (default, null),
+            (default, 2_100_000),
+            (new KvmClockData { Clock = ulong.MaxValue, Realtime = ulong.MaxValue, HostTsc = 12_345 }, null),
+            (new KvmClockData { Clock = 1UL << 63, Realtime = 1, HostTsc = 987_654 }, 800_000),
+            (new KvmClockData { Clock = 77, Realtime = 1UL << 60, HostTsc = 1 }, 5_000_000),
+        ];
+        var (inside, here) = (new IoctlBatch(), new IoctlBatch());
+        var clock = inside.GetClock();
+        var slots = Add(inside, clock);
+        using (var stop = machine.Executor.Stop(CancellationToken.None))
+            Assert.True(stop.Run(inside).Succeeded);
+        var expected = Add(here, here.Reserve(inside.Read(clock)));
+        Assert.True(BatchRunner.Run(here, (_, _, _) => throw new InvalidOperationException("no ioctl")).Succeeded);
+        Assert.Equal(expected.Select(slot => here.Read(slot).Clock), slots.Select(slot => inside.Read(slot).Clock));
+
+        Slot<KvmClockData>[] Add(IoctlBatch batch, Slot<KvmClockData> reading) => [.. cases.Select(given =>
+        {
+            var value = batch.Reserve(new KvmClockData { Clock = 5 });
+            batch.CorrectClock(reading, given.Source, given.KHz, value);
+            return value;
+        })];
+    }
+
+    [Fact]
     public void An_attempt_may_fail_and_says_how()
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);

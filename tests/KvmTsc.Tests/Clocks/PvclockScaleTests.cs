@@ -38,6 +38,19 @@ public sealed class PvclockScaleTests
         times: 2000);
 
     [Fact]
+    public void As_one_fraction_it_scales_alike_to_a_unit() => Properties.Hold(
+        from ticks in Numbers.Between(0, 1L << 55)
+        from kHz in Numbers.KHz
+        select ((ulong)ticks, kHz),
+        value =>
+        {
+            var scale = PvclockScale.ToNanoseconds(value.kHz);
+            var (multiplier, fractionBits) = scale.ToFraction();
+            Assert.InRange((ulong)(((UInt128)value.Item1 * multiplier) >> fractionBits) - scale.Apply(value.Item1), 0ul, 1ul);
+        },
+        times: 2000);
+
+    [Fact]
     public void Any_frequency_has_a_scale() => Properties.Hold(
         Numbers.Counter.Select(value => (uint)value).Where(kHz => kHz != 0),
         kHz =>

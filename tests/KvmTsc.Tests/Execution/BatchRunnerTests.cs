@@ -171,5 +171,19 @@ public sealed class BatchRunnerTests
         Assert.Equal(1_000_000ul + 20_000 - 1500, batch.Read(offset));
     }
 
+    [Theory]
+    [InlineData(10_500, 1_003)]
+    [InlineData(10_100, 1_403)]
+    public void A_clock_is_corrected_by_what_a_reading_of_the_same_batch_is_off(ulong read, ulong corrected)
+    {
+        var batch = new IoctlBatch();
+        var clock = batch.Reserve<KvmClockData>();
+        var value = batch.Reserve(new KvmClockData { Clock = 1_000 });
+        batch.CorrectClock(clock, new KvmClockData { Clock = 10_000, Realtime = 4_000, HostTsc = 9 }, null, value);
+        batch.Write(clock, new KvmClockData { Clock = read, Realtime = 4_503, HostTsc = 77 });
+        Assert.True(BatchRunner.Run(batch, (_, _, _) => throw new InvalidOperationException("no ioctl")).Succeeded);
+        Assert.Equal(corrected, batch.Read(value).Clock);
+    }
+
     private static BatchStep Step(int argument) => new(BatchStepKind.Ioctl, 1, 0x100, argument, ArgumentIsSlot: false);
 }

@@ -21,7 +21,7 @@
     .set MASK,        112   # the signal mask to go back to
     .set REGISTERS,   128   # rax rcx rdx rsi rdi rbp r8-r15 rflags rsp rbx rip to go back to
 
-    .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal, attempt
+    .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal, attempt, correct
     .set STEP_FD,      8
     .set STEP_REQUEST, 16
     .set STEP_ARG,     24
@@ -113,6 +113,8 @@ step:
     je      expect
     cmp     $3, %eax
     je      expect
+    cmp     $5, %eax
+    je      correct
     mov     STEP_FD(%r12), %rdi
     mov     STEP_REQUEST(%r12), %rsi
     mov     $16, %eax                   # ioctl
@@ -181,6 +183,24 @@ unscaled:
     sub     %rax, %r9
     movslq  36(%rsi), %rdi              # ResultSlot
     mov     %r9, (%r8,%rdi)
+    xor     %eax, %eax
+    ret
+
+# By how much the clock was set wrong: SourceClock + ((instant - SourceInstant) * Multiplier >> FractionBits) - clock.
+correct:
+    mov     %rdx, %rsi
+    mov     MEMORY(%rbx), %r8
+    movslq  28(%rsi), %rdi              # InstantSlot
+    mov     (%r8,%rdi), %rax
+    sub     8(%rsi), %rax               # SourceInstant
+    mulq    16(%rsi)                    # Multiplier
+    mov     24(%rsi), %ecx              # FractionBits
+    shrd    %cl, %rdx, %rax
+    add     (%rsi), %rax                # SourceClock
+    movslq  32(%rsi), %rdi              # ClockSlot
+    sub     (%r8,%rdi), %rax
+    movslq  36(%rsi), %rdi              # ResultSlot
+    add     %rax, (%r8,%rdi)
     xor     %eax, %eax
     ret
 
