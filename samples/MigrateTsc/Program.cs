@@ -18,7 +18,7 @@ GuestTsc.SetOffsets(source, source.VcpuIds.ToDictionary(id => id, _ => SourceOff
 var confirmed = true;
 foreach (var method in new[] { TscMethod.Documented, TscMethod.Best })
 {
-    var result = TscMigration.Run(source, destination, method, force: true, CancellationToken.None);
+    var result = TscMigration.Run(source, destination, new TscRestoreOptions(method, Force: true), CancellationToken.None);
     Console.WriteLine();
     Console.WriteLine($"Migrated (method {method})");
     Console.WriteLine(

@@ -57,6 +57,9 @@ public enum KvmErrorId
     /// <summary>A guest's TSC would go backwards.</summary>
     GuestTscBackwards,
 
+    /// <summary>The guest stood still for longer than is allowed.</summary>
+    DowntimeExceeded,
+
     /// <summary>The state's vCPUs are not the VM's.</summary>
     VcpuMismatch,
 

@@ -29,7 +29,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         var source = Targets.Single(Source);
         var destination = Targets.Single(Destination);
         TscMigration.RequireTwo(source, destination);
-        var restore = new TscRestore(destination, KvmTscState.Save(source, Force, Cancellation), Method, Force);
+        var restore = new TscRestore(destination, KvmTscState.Save(source, Force, Cancellation), Options);
         if (Confirmed(restore, source, destination))
             WriteObject(Restore(restore, destination.Identity.Name));
     });

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Management.Automation;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Migration;
+using KvmTsc.PowerShell.Binding;
 
 namespace KvmTsc.PowerShell.Commands;
 
@@ -11,6 +12,15 @@ public abstract class RestoreCommand : KvmCommand
     /// <summary>How offsets are found: exactly where possible, or as documented.</summary>
     [Parameter]
     public TscMethod Method { get; set; }
+
+    /// <summary>What becomes of the time during which the guest stood still: it counts for both of its clocks, or for neither.</summary>
+    [Parameter]
+    public TscDowntime Downtime { get; set; }
+
+    /// <summary>The longest downtime that is restored: a number of seconds, or a TimeSpan.</summary>
+    [Parameter]
+    [Seconds]
+    public TimeSpan? MaximumDowntime { get; set; }
 
     /// <summary>
     /// Waits until the VM is resumed, and restores between the VMM's own restoring and the guest's first instruction. It can be started
@@ -27,6 +37,9 @@ public abstract class RestoreCommand : KvmCommand
     /// <summary>Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
+
+    /// <summary>How it is to be restored.</summary>
+    private protected TscRestoreOptions Options => new(Method, Force, Downtime, MaximumDowntime);
 
     /// <summary>The question that is asked before: what changes, and when.</summary>
     protected string Question(TscRestore restore, string? source) => AtResume

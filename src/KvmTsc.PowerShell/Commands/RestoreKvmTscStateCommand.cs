@@ -27,7 +27,7 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
     protected override void ProcessRecord() => For(VM, () =>
     {
         var machine = Targets.Single(VM);
-        var restore = new TscRestore(machine, State, Method, Force);
+        var restore = new TscRestore(machine, State, Options);
         if (ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
             WriteObject(Restore(restore, machine.Identity.Name));
     });

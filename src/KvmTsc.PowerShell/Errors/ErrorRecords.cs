@@ -33,7 +33,7 @@ internal static class ErrorRecords
             or KvmErrorId.PathUnsupported => ErrorCategory.InvalidArgument,
         KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch or KvmErrorId.StateDocumentInvalid => ErrorCategory.InvalidData,
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
-            or KvmErrorId.GuestTscBackwards => ErrorCategory.InvalidOperation,
+            or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded => ErrorCategory.InvalidOperation,
         KvmErrorId.FileReadFailed => ErrorCategory.ReadError,
         KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed or KvmErrorId.FileWriteFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,

@@ -19,25 +19,36 @@ internal sealed class ClockLine
 {
     private readonly KvmTscState _source;
     private readonly KvmClockData _now;
+    private readonly PvclockScale _toNanoseconds;
+    private readonly bool _isSourcesTsc;
 
     /// <param name="source">The state.</param>
+    /// <param name="downtime">Whether the time since then is to have passed for the guest.</param>
     /// <param name="host">The destination's host.</param>
+    /// <param name="setting">The destination's clock, read before it was set, and after.</param>
     /// <param name="now">The destination's clock.</param>
-    /// <param name="settingTicks">How long it took to set the destination's clock, in ticks of its host.</param>
-    public ClockLine(KvmTscState source, KvmHostIdentity host, KvmClockData now, ulong settingTicks)
+    public ClockLine(
+        KvmTscState source, TscDowntime downtime, KvmHostIdentity host, (KvmClockData Before, KvmClockData After) setting, KvmClockData now)
     {
         _source = source;
         _now = now;
-        MeasuredBy = IsOneTsc(source, host, now.HostTsc) ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
-        Elapsed = MeasuredBy == ResidualMeasure.HostTsc
-            ? (long)PvclockScale.ToNanoseconds(host.TscKHz).Apply(now.HostTsc - source.HostTsc)
+        _toNanoseconds = PvclockScale.ToNanoseconds(host.TscKHz);
+        var isOneTsc = IsOneTsc(source, host, now.HostTsc);
+        Downtime = isOneTsc
+            ? (long)_toNanoseconds.Apply(now.HostTsc - source.HostTsc)
             : TscArithmetic.Distance(source.RealtimeNanoseconds, now.Realtime);
-        ErrorBoundNanoseconds = BoundOf(source, host, MeasuredBy, Elapsed) + PvclockScale.ToNanoseconds(host.TscKHz).Apply(settingTicks);
+        _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
+        MeasuredBy = isOneTsc || downtime == TscDowntime.Exclude ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
+        Elapsed = downtime == TscDowntime.Count ? Downtime : (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc);
+        ErrorBoundNanoseconds = BoundOf(source, host, MeasuredBy, Elapsed) + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc);
     }
 
     public ResidualMeasure MeasuredBy { get; }
 
     /// <summary>The time since the capture, in nanoseconds.</summary>
+    public long Downtime { get; }
+
+    /// <summary>The time that is to have passed for the guest, in nanoseconds.</summary>
     public long Elapsed { get; }
 
     public double ErrorBoundNanoseconds { get; }
@@ -50,7 +61,7 @@ internal sealed class ClockLine
         source.Host.IsSameBoot(host) && source.Host.TscKHz == host.TscKHz && hostTscNow >= source.HostTsc;
 
     /// <summary>The guest TSC of one of the source's vCPUs.</summary>
-    public ulong ExpectedGuestTsc(KvmVcpuTscState vcpu) => MeasuredBy == ResidualMeasure.HostTsc
+    public ulong ExpectedGuestTsc(KvmVcpuTscState vcpu) => _isSourcesTsc
         ? TscArithmetic.GuestTsc(_now.HostTsc, vcpu.Ratio, unchecked((ulong)vcpu.OffsetTicks))
         : unchecked(SourceGuestTsc(_source, vcpu) + (ulong)TscArithmetic.TicksIn(Elapsed, vcpu.TscKHz));
 

@@ -6,7 +6,7 @@ namespace KvmTsc.Migration;
 public sealed class KvmTscMigrationResult
 {
     internal KvmTscMigrationResult(
-        KvmTscState source, KvmClock before, KvmClock after, TscMethod method, ClockLine line, IReadOnlyList<KvmVcpuTscResult> vcpus)
+        KvmTscState source, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, IReadOnlyList<KvmVcpuTscResult> vcpus)
     {
         SourceVMName = source.VMName;
         SourceMachineName = source.Host.MachineName;
@@ -15,8 +15,9 @@ public sealed class KvmTscMigrationResult
         VMName = after.VMName;
         ProcessId = after.ProcessId;
         VMId = after.VMId;
-        Method = method;
-        DowntimeNanoseconds = line.Elapsed;
+        Method = options.Method;
+        Downtime = options.Downtime;
+        DowntimeNanoseconds = line.Downtime;
         OldClockNanoseconds = before.ClockNanoseconds;
         NewClockNanoseconds = after.ClockNanoseconds;
         ClockResidualNanoseconds = TscArithmetic.Distance(line.ExpectedClock, after.ClockNanoseconds);
@@ -43,6 +44,9 @@ public sealed class KvmTscMigrationResult
 
     /// <summary>How the offsets were found.</summary>
     public TscMethod Method { get; }
+
+    /// <summary>What became of the time during which the guest stood still.</summary>
+    public TscDowntime Downtime { get; }
 
     /// <summary>The time between the capture of the state and the reading back.</summary>
     public long DowntimeNanoseconds { get; }

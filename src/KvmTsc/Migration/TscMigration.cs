@@ -7,10 +7,10 @@ public static class TscMigration
 {
     /// <summary>Captures the source and restores the destination.</summary>
     /// <exception cref="KvmException">The destination is as it was unless the message says otherwise; the source is never changed.</exception>
-    public static KvmTscMigrationResult Run(Machine source, Machine destination, TscMethod method, bool force, CancellationToken cancellationToken)
+    public static KvmTscMigrationResult Run(Machine source, Machine destination, TscRestoreOptions options, CancellationToken cancellationToken)
     {
         RequireTwo(source, destination);
-        return new TscRestore(destination, KvmTscState.Save(source, force, cancellationToken), method, force).Run(cancellationToken);
+        return new TscRestore(destination, KvmTscState.Save(source, options.Force, cancellationToken), options).Run(cancellationToken);
     }
 
     /// <summary>Refuses to migrate a VM to itself.</summary>

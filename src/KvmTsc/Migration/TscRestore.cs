@@ -14,8 +14,7 @@ public sealed class TscRestore
 {
     private readonly Machine _machine;
     private readonly KvmTscState _state;
-    private readonly TscMethod _method;
-    private readonly bool _force;
+    private readonly TscRestoreOptions _options;
     private readonly KvmHostIdentity _host;
     private readonly bool _guestHasRun;
     private readonly bool _isOneTsc;
@@ -24,26 +23,30 @@ public sealed class TscRestore
     /// How often kvmclock is read and set again, less what it is off by. KVM takes CLOCK_REALTIME somewhat later than the time it computes
     /// kvmclock from. The first correction takes away what is alike each time, the second what the first setting had of its own.
     /// </summary>
-    private int Corrections => _method == TscMethod.Best ? 2 : 0;
+    private int Corrections => _options.Method == TscMethod.Best && Counts ? 2 : 0;
+
+    private bool Counts => _options.Downtime == TscDowntime.Count;
+
+    /// <summary>What KVM_SET_CLOCK is given: with the CLOCK_REALTIME of the capture it adds the time since.</summary>
+    private KvmClockData ClockToSet => GuestClock.ClockData(_state.ClockNanoseconds, Counts ? _state.RealtimeNanoseconds : null);
 
     /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
     /// <param name="machine">The VM.</param>
     /// <param name="state">The state.</param>
-    /// <param name="method">How offsets are found.</param>
-    /// <param name="force">Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</param>
+    /// <param name="options">How it is to be restored.</param>
     /// <exception cref="KvmException">The state does not fit this VM or this host.</exception>
-    public TscRestore(Machine machine, KvmTscState state, TscMethod method, bool force)
+    public TscRestore(Machine machine, KvmTscState state, TscRestoreOptions options)
     {
         _machine = machine;
         _state = state;
-        _method = method;
-        _force = force;
+        _options = options;
         state.Validate();
         RequireSameVcpus();
-        if (!force)
+        if (!options.Force)
             KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
-        GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force);
-        GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
+        GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), options.Force);
+        if (Counts)
+            GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
         _host = machine.Host;
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
@@ -55,9 +58,9 @@ public sealed class TscRestore
     {
         using var stop = _machine.Executor.Stop(cancellationToken);
         var before = TscSnapshot.Read(stop, _machine);
+        RefuseDowntime();
         RefuseBackwards(before);
-        var now = _machine.RealtimeNow;
-        var clock = unchecked(_state.ClockNanoseconds + (now - _state.RealtimeNanoseconds));
+        var clock = unchecked(_state.ClockNanoseconds + (Counts ? _machine.RealtimeNow - _state.RealtimeNanoseconds : 0));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
@@ -90,10 +93,11 @@ public sealed class TscRestore
     {
         TscSnapshot before, after;
         KvmClockData clock;
-        ulong setting;
+        (KvmClockData Before, KvmClockData After) atSetting;
         using (stop)
         {
             before = TscSnapshot.Read(stop, _machine);
+            RefuseDowntime();
             RefuseBackwards(before);
             var batch = new IoctlBatch();
             var (stepFour, stepFive) = AddWrites(batch, before);
@@ -101,17 +105,17 @@ public sealed class TscRestore
             batch.SettleVcpus(_machine.VcpuIds);
             stop.RunOrThrow(batch, _machine.Identity.Name);
             after = readBack.Read(batch);
-            setting = batch.Read(stepFive).HostTsc - batch.Read(stepFour).HostTsc;
-            clock = after.HasTriple ? after.Clock : batch.Read(stepFive);
+            atSetting = (batch.Read(stepFour), batch.Read(stepFive));
+            clock = after.HasTriple ? after.Clock : atSetting.After;
         }
 
         var identity = _machine.Identity;
-        var line = new ClockLine(_state, _host, clock, setting);
+        var line = new ClockLine(_state, _options.Downtime, _host, atSetting, clock);
         return new KvmTscMigrationResult(
             _state,
             new KvmClock(identity, before.Clock, stop.StoppedMicroseconds),
             new KvmClock(identity, clock, stop.StoppedMicroseconds),
-            _method,
+            _options,
             line,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
     }
@@ -123,7 +127,7 @@ public sealed class TscRestore
 
         var firstOffset = AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
-        var value = batch.Reserve(GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
+        var value = batch.Reserve(ClockToSet);
         if (!before.HasTriple)
             batch.SetClock(value);
 
@@ -177,7 +181,8 @@ public sealed class TscRestore
 
     /// <summary>The offset that needs no clock: on one TSC, scaled alike, it is the source's.</summary>
     private long? ExactOffset(KvmVcpuTscState vcpu) =>
-        _method == TscMethod.Best
+        _options.Method == TscMethod.Best
+        && Counts
         && _isOneTsc
         && _machine.HostTsc.RatioFor(vcpu.TscKHz) == vcpu.Ratio
             ? vcpu.OffsetTicks
@@ -187,7 +192,7 @@ public sealed class TscRestore
         ClockLine.SourceGuestTsc(_state, vcpu),
         _state.RealtimeNanoseconds,
         before.Clock.HostTsc,
-        before.Clock.Realtime,
+        Counts ? before.Clock.Realtime : _state.RealtimeNanoseconds,
         vcpu.TscKHz,
         _machine.HostTsc.RatioFor(vcpu.TscKHz)));
 
@@ -208,11 +213,23 @@ public sealed class TscRestore
             residual * 1e6 / vcpu.TscKHz);
     }
 
+    private void RefuseDowntime()
+    {
+        var downtime = TscArithmetic.Distance(_state.RealtimeNanoseconds, _machine.RealtimeNow);
+        if (_options.MaximumDowntime is { } maximum && downtime > maximum.TotalNanoseconds)
+        {
+            throw new KvmException(
+                KvmErrorId.DowntimeExceeded,
+                $"{_state.VMName} was captured {downtime / 1e9:0.###} s ago, which is more than the {maximum.TotalSeconds:0.###} s that are allowed.",
+                "Decide whether its guest can take such a jump (-MaximumDowntime), or restore without one (-Downtime Exclude).");
+        }
+    }
+
     private void RefuseBackwards(TscSnapshot before)
     {
-        if (_force || !_guestHasRun)
+        if (_options.Force || !_guestHasRun)
             return;
-        GuestClock.RefuseBackwards(_machine, before.Clock, GuestClock.ClockData(_state.ClockNanoseconds, _state.RealtimeNanoseconds));
+        GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet);
         if (!before.HasTriple)
             return;
         foreach (var vcpu in _state.Vcpus)

@@ -167,7 +167,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var destination = OtherProcess.StartReady(programs.VMs, s_running);
         var from = RunningVM(source);
         var to = RunningVM(destination);
-        var result = TscMigration.Run(from, to, TscMethod.Best, force: true, CancellationToken.None);
+        var result = TscMigration.Run(from, to, new TscRestoreOptions(Force: true), CancellationToken.None);
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(to.VcpuIds, id => Assert.Equal(OffsetInDebugfs(from, id), OffsetInDebugfs(to, id)));
         Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
@@ -213,7 +213,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
         var watching = 0;
         var told = false;
-        var restore = new TscRestore(machine, state, TscMethod.Best, force: true);
+        var restore = new TscRestore(machine, state, new TscRestoreOptions(Force: true));
         var result = TracerThread.Run(
             () => restore.RunAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref watching, 1), CancellationToken.None),
             () =>

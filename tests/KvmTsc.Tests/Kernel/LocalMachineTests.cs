@@ -98,7 +98,7 @@ public sealed class LocalMachineTests : IDisposable
             () => GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [0] = 1 }, force: true, CancellationToken.None),
             () => GuestTsc.ReadFrequencies(machine, null, CancellationToken.None),
             () => KvmTscState.Save(machine, force: true, CancellationToken.None),
-            () => new TscRestore(machine, state, TscMethod.Best, force: true).Run(CancellationToken.None),
+            () => new TscRestore(machine, state, new TscRestoreOptions(Force: true)).Run(CancellationToken.None),
             () => machine.ReadGuestTsc(0),
         ];
         foreach (var action in actions)

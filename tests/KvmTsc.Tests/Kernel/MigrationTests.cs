@@ -22,7 +22,7 @@ public sealed class MigrationTests : IDisposable
     public void The_destinations_guest_reads_the_sources_TSC(TscMethod method, int vcpuCount)
     {
         var (source, destination) = Pair(vcpuCount);
-        var result = TscMigration.Run(source, destination, method, force: false, CancellationToken.None);
+        var result = TscMigration.Run(source, destination, new TscRestoreOptions(method), CancellationToken.None);
         foreach (var vcpu in result.Vcpus)
         {
             // Both guests live on one TSC, so the destination's reading less the residual lies between two of the source.
@@ -37,7 +37,7 @@ public sealed class MigrationTests : IDisposable
     public void On_one_boot_the_offsets_are_the_sources_to_the_tick()
     {
         var (source, destination) = Pair(3);
-        var result = TscMigration.Run(source, destination, TscMethod.Best, force: false, CancellationToken.None);
+        var result = TscMigration.Run(source, destination, new TscRestoreOptions(), CancellationToken.None);
         Assert.Equal((0, ResidualMeasure.HostTsc), (result.ResidualTicks, result.MeasuredBy));
         foreach (var id in source.VcpuIds)
         {
@@ -54,7 +54,7 @@ public sealed class MigrationTests : IDisposable
         for (var i = 0; i < 10; i++)
         {
             var (source, destination) = Pair(2);
-            var result = TscMigration.Run(source, destination, method, force: false, CancellationToken.None);
+            var result = TscMigration.Run(source, destination, new TscRestoreOptions(method), CancellationToken.None);
             Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
             Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
         }
@@ -64,7 +64,7 @@ public sealed class MigrationTests : IDisposable
     public void The_reported_residual_is_that_of_the_offsets_in_debugfs()
     {
         var (source, destination) = Pair(2);
-        var result = TscMigration.Run(source, destination, TscMethod.Documented, force: false, CancellationToken.None);
+        var result = TscMigration.Run(source, destination, new TscRestoreOptions(TscMethod.Documented), CancellationToken.None);
         Assert.All(result.Vcpus, vcpu => Assert.Equal(
             KvmHost.OffsetInDebugfs(destination, vcpu.VcpuId) - KvmHost.OffsetInDebugfs(source, vcpu.VcpuId), vcpu.ResidualTicks));
     }
@@ -74,7 +74,7 @@ public sealed class MigrationTests : IDisposable
     {
         var source = Source(2);
         var destination = _host.CreateWithoutClock(2);
-        TscMigration.Run(source, destination, TscMethod.Best, force: false, CancellationToken.None);
+        TscMigration.Run(source, destination, new TscRestoreOptions(), CancellationToken.None);
         Assert.Equal(0xEu, Raw.GetClock(destination).Flags);
     }
 
@@ -99,7 +99,7 @@ public sealed class MigrationTests : IDisposable
 
         foreach (var method in Enum.GetValues<TscMethod>())
         {
-            TscMigration.Run(source, destination, method, force: true, CancellationToken.None);
+            TscMigration.Run(source, destination, new TscRestoreOptions(method, Force: true), CancellationToken.None);
             foreach (var id in destination.VcpuIds)
                 destination.ReadGuestTsc(id);
             Assert.Equal(0xEu, Raw.GetClock(destination).Flags);
@@ -114,7 +114,7 @@ public sealed class MigrationTests : IDisposable
         var offset = KvmHost.OffsetInDebugfs(machine, 0);
         var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset + 5_000_000), force: false, CancellationToken.None);
-        new TscRestore(machine, state, TscMethod.Best, force: true).Run(CancellationToken.None);
+        new TscRestore(machine, state, new TscRestoreOptions(Force: true)).Run(CancellationToken.None);
         Assert.All(machine.VcpuIds, id => Assert.Equal(offset, KvmHost.OffsetInDebugfs(machine, id)));
     }
 
@@ -123,7 +123,7 @@ public sealed class MigrationTests : IDisposable
     {
         var (source, destination) = Pair(2);
         var before = KvmHost.OffsetInDebugfs(destination, 0);
-        var restore = new TscRestore(destination, KvmTscState.Save(source, force: false, CancellationToken.None), TscMethod.Best, force: false);
+        var restore = new TscRestore(destination, KvmTscState.Save(source, force: false, CancellationToken.None), new TscRestoreOptions());
         var preview = restore.Preview(CancellationToken.None);
         Assert.Equal(before, KvmHost.OffsetInDebugfs(destination, 0));
         Assert.All(preview.Vcpus, vcpu => Assert.Equal((before, (long?)KvmHost.OffsetInDebugfs(source, 0)), (vcpu.OldOffset, vcpu.NewOffset)));

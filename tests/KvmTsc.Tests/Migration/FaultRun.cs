@@ -45,7 +45,7 @@ internal sealed class FaultRun
         _issued = Machine.Log.Count;
         _another = () => new FaultRun(operation, kind, CancellationToken.None);
 
-        void Restore(TscMethod method) => new TscRestore(Machine, migration.State, method, force: true).Run(cancellationToken);
+        void Restore(TscMethod method) => new TscRestore(Machine, migration.State, new TscRestoreOptions(method, Force: true)).Run(cancellationToken);
     }
 
     public static IReadOnlyList<int> VcpuIds { get; } = [.. Enumerable.Range(0, VcpuCount)];

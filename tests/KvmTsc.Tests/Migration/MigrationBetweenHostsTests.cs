@@ -111,7 +111,7 @@ public sealed class MigrationBetweenHostsTests
     {
         var migration = scenario.Start();
         var (before, clock, writes) = (migration.Destination.Picture(), migration.Destination.VM.ClockBase, migration.Destination.Writes.Count());
-        var preview = new TscRestore(migration.Destination, migration.State, TscMethod.Best, force: migration.Destination.GuestHasRun).Preview(CancellationToken.None);
+        var preview = new TscRestore(migration.Destination, migration.State, new TscRestoreOptions(Force: migration.Destination.GuestHasRun)).Preview(CancellationToken.None);
         Assert.Equal(before, migration.Destination.Picture());
         Assert.Equal(clock, migration.Destination.VM.ClockBase);
         Assert.Equal(writes, migration.Destination.Writes.Count());

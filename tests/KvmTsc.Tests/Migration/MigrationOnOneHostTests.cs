@@ -53,7 +53,7 @@ public sealed class MigrationOnOneHostTests
     {
         var migration = new MigrationScenario(HostSpec.Ordinary, HostSpec.Ordinary, HostSpec.Ordinary.TscKHz, 2, 1).Start();
         var later = migration.State.With(hostTsc: migration.State.HostTsc + (1UL << 50));
-        var result = new TscRestore(migration.Destination, later, TscMethod.Best, force: false).Run(CancellationToken.None);
+        var result = new TscRestore(migration.Destination, later, new TscRestoreOptions()).Run(CancellationToken.None);
         Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
         Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
     }
@@ -64,7 +64,7 @@ public sealed class MigrationOnOneHostTests
         var migration = new MigrationScenario(HostSpec.Ordinary, HostSpec.Ordinary, HostSpec.Ordinary.TscKHz, 2, 1).Start();
         var host = migration.State.Host;
         var other = migration.State.With(host: new KvmHostIdentity(host.MachineName, null, host.BootId, host.KernelRelease, host.TscKHz + 1, 0, 0, 0, 0));
-        var result = new TscRestore(migration.Destination, other, TscMethod.Best, force: false).Run(CancellationToken.None);
+        var result = new TscRestore(migration.Destination, other, new TscRestoreOptions()).Run(CancellationToken.None);
         Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
     }
 
@@ -75,7 +75,7 @@ public sealed class MigrationOnOneHostTests
         var spec = HostSpec.Ordinary with { Scaling = TscScaling.Intel };
         var migration = new MigrationScenario(spec, spec, 1_500_000, 2, 1).Start();
         var vcpus = migration.State.Vcpus.Select(vcpu => new KvmVcpuTscState(vcpu.VcpuId, vcpu.OffsetTicks, vcpu.TscKHz, vcpu.ScalingRatio + 1, 48));
-        var result = new TscRestore(migration.Destination, migration.State.With(vcpus: [.. vcpus]), TscMethod.Best, force: false).Run(CancellationToken.None);
+        var result = new TscRestore(migration.Destination, migration.State.With(vcpus: [.. vcpus]), new TscRestoreOptions()).Run(CancellationToken.None);
         Assert.NotEqual(migration.State.Vcpus[0].OffsetTicks, result.Vcpus[0].NewOffsetTicks);
         Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
     }

@@ -119,7 +119,7 @@ public sealed class RefusalTests
         var machine = Ran(s_destination, 0);
         GuestClock.Set(machine, 1UL << 50, null, force: false, CancellationToken.None);
         Refusal.Of(machine, KvmErrorId.ClockBackwards, () => Restore(machine, state));
-        Refusal.Of(machine, KvmErrorId.ClockBackwards, () => new TscRestore(machine, state, TscMethod.Best, force: false).Preview(CancellationToken.None));
+        Refusal.Of(machine, KvmErrorId.ClockBackwards, () => new TscRestore(machine, state, new TscRestoreOptions()).Preview(CancellationToken.None));
         Restore(machine, state, force: true);
         Assert.True(machine.VM.ReadClock().Clock < 1UL << 50);
     }
@@ -146,7 +146,7 @@ public sealed class RefusalTests
         machine.RunGuest();
         var exception = Refusal.Of(machine, KvmErrorId.GuestTscBackwards, () => Restore(machine, state));
         Assert.Equal(0, exception.VcpuId);
-        Refusal.Of(machine, KvmErrorId.GuestTscBackwards, () => new TscRestore(machine, state, TscMethod.Best, force: false).Preview(CancellationToken.None));
+        Refusal.Of(machine, KvmErrorId.GuestTscBackwards, () => new TscRestore(machine, state, new TscRestoreOptions()).Preview(CancellationToken.None));
         Restore(machine, state, force: true);
         Assert.True(machine.VM.Vcpus[0].GuestTscNow < 1UL << 58);
     }
@@ -244,7 +244,7 @@ public sealed class RefusalTests
     public void A_VM_is_not_migrated_to_itself()
     {
         var machine = Ran(s_source, 0);
-        Refusal.Of(machine, KvmErrorId.SameVM, () => TscMigration.Run(machine, machine, TscMethod.Best, force: true, CancellationToken.None));
+        Refusal.Of(machine, KvmErrorId.SameVM, () => TscMigration.Run(machine, machine, new TscRestoreOptions(Force: true), CancellationToken.None));
         Assert.Equal(0, machine.Stops);
     }
 
@@ -253,7 +253,7 @@ public sealed class RefusalTests
     {
         var (source, destination) = (Ran(s_source, 0, 1), Ran(s_destination, 0));
         Refusal.Of(source, KvmErrorId.VcpuMismatch, () =>
-            Refusal.Of(destination, KvmErrorId.VcpuMismatch, () => TscMigration.Run(source, destination, TscMethod.Best, force: false, CancellationToken.None)).Rethrow());
+            Refusal.Of(destination, KvmErrorId.VcpuMismatch, () => TscMigration.Run(source, destination, new TscRestoreOptions(), CancellationToken.None)).Rethrow());
     }
 
     [Fact]
@@ -263,7 +263,7 @@ public sealed class RefusalTests
         Raw.SetOffset(machine, 2, 5);
         machine.RunGuest();
         Assert.Equal(0u, machine.VM.ReadClock().Flags);
-        TscMigration.Run(source, machine, TscMethod.Documented, force: true, CancellationToken.None);
+        TscMigration.Run(source, machine, new TscRestoreOptions(TscMethod.Documented, Force: true), CancellationToken.None);
         machine.RunGuest();
         Assert.Equal(0xEu, machine.VM.ReadClock().Flags);
         Assert.Single(machine.Picture().Select(vcpu => vcpu.Offset).Distinct());
@@ -272,7 +272,7 @@ public sealed class RefusalTests
     private static KvmTscState Save(SimulatedMachine machine, bool force = false) => KvmTscState.Save(machine, force, CancellationToken.None);
 
     private static KvmTscMigrationResult Restore(SimulatedMachine machine, KvmTscState state, bool force = false) =>
-        new TscRestore(machine, state, TscMethod.Best, force).Run(CancellationToken.None);
+        new TscRestore(machine, state, new TscRestoreOptions(Force: force)).Run(CancellationToken.None);
 
     private SimulatedMachine Machine(HostSpec host, params int[] vcpuIds) => new(new SimulatedHost(host, _time), vcpuIds);
 

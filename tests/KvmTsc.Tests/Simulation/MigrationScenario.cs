@@ -146,7 +146,7 @@ internal sealed class Migration
     public long CapturedAt { get; }
 
     public KvmTscMigrationResult Restore(TscMethod method) =>
-        new TscRestore(Destination, State, method, force: Destination.GuestHasRun).Run(CancellationToken.None);
+        new TscRestore(Destination, State, new TscRestoreOptions(method, Destination.GuestHasRun)).Run(CancellationToken.None);
 
     public static void Prepare(SimulatedMachine machine, DestinationKind kind)
     {

@@ -68,7 +68,7 @@ public sealed class StateCorruptionTests
         var picture = machine.Picture();
         try
         {
-            var result = new TscRestore(machine, state, TscMethod.Best, force: true).Run(CancellationToken.None);
+            var result = new TscRestore(machine, state, new TscRestoreOptions(Force: true)).Run(CancellationToken.None);
             Assert.Equal(machine.Picture().Select(vcpu => unchecked((long)vcpu.Offset)), result.Vcpus.OrderBy(vcpu => vcpu.VcpuId).Select(vcpu => vcpu.NewOffsetTicks));
         }
         catch (KvmException)

@@ -1,0 +1,9 @@
+namespace KvmTsc.Migration;
+
+/// <summary>How clocks are restored.</summary>
+/// <param name="Method">How offsets are found.</param>
+/// <param name="Force">Takes unequal offsets, clocks that go backwards, and frequencies that KVM can only chase.</param>
+/// <param name="Downtime">What becomes of the time during which the guest stood still.</param>
+/// <param name="MaximumDowntime">The longest downtime that is restored, null for any.</param>
+public sealed record TscRestoreOptions(
+    TscMethod Method = TscMethod.Best, bool Force = false, TscDowntime Downtime = TscDowntime.Count, TimeSpan? MaximumDowntime = null);
