@@ -22,6 +22,7 @@
         'Invoke-KvmTscMigration'
         'New-KvmVM'
         'Remove-KvmVM'
+        'Repair-KvmMasterClock'
         'Resolve-KvmTscOffset'
         'Restore-KvmTscState'
         'Save-KvmTscState'

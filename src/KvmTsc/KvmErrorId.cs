@@ -45,6 +45,12 @@ public enum KvmErrorId
     /// <summary>The vCPUs' TSC offsets differ, or would.</summary>
     UnequalOffsets,
 
+    /// <summary>The vCPUs' TSC frequencies differ.</summary>
+    UnequalFrequencies,
+
+    /// <summary>A guest's TSC would be advanced by more than is allowed.</summary>
+    AdvanceTooLarge,
+
     /// <summary>The CLOCK_REALTIME given lies in this host's future.</summary>
     RealtimeInFuture,
 

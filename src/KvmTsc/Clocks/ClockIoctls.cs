@@ -18,7 +18,18 @@ internal static class ClockIoctls
 
     public static void SetClock(this IoctlBatch batch, KvmClockData value) => batch.Add(SetClockStep(batch, value));
 
-    public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => OnVM(KvmRequest.SetClock, batch.Reserve(value));
+    public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => SetClockStep(batch.Reserve(value));
+
+    /// <summary>Sets the clock to a reading of this very batch.</summary>
+    public static BatchStep SetClockStep(Slot<KvmClockData> reading) => OnVM(KvmRequest.SetClock, reading);
+
+    /// <summary>Reads a vCPU's guest TSC: unlike <see cref="GetClock"/> also while the master clock is off.</summary>
+    public static Slot<KvmMsr> GetGuestTsc(this IoctlBatch batch, int vcpuId)
+    {
+        var tsc = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.Tsc });
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, vcpuId, KvmRequest.GetMsrs, tsc.Offset, ArgumentIsSlot: true));
+        return tsc;
+    }
 
     /// <summary>Ends the batch unless a clock reading has host TSC and CLOCK_REALTIME.</summary>
     public static void ExpectTriple(this IoctlBatch batch, Slot<KvmClockData> clock) =>

@@ -10,6 +10,9 @@ public abstract class HostMachine : Machine
     public override KvmHostIdentity Host => LocalHost.Identify(HostTsc.KHz);
 
     /// <inheritdoc/>
+    public override string? ClockSource => LocalHost.ClockSource;
+
+    /// <inheritdoc/>
     public override ulong RealtimeNow => HostClock.RealtimeNow;
 
     /// <inheritdoc/>

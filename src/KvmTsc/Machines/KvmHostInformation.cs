@@ -72,7 +72,7 @@ public sealed class KvmHostInformation
         HasTscOffset && ClockFlags.HasFlag(KvmClockFlags.Realtime | KvmClockFlags.HostTsc) && ClockSource == "tsc";
 
     /// <summary>The host's clocksource; KVM's master clock needs tsc.</summary>
-    public string? ClockSource { get; } = KernelFiles.ReadLine("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    public string? ClockSource { get; } = LocalHost.ClockSource;
 
     /// <summary>The host's TSC frequency as KVM uses it, in kHz.</summary>
     public uint TscKHz => HostTscTraits.KHz;

@@ -5,6 +5,9 @@ namespace KvmTsc.Machines;
 /// <summary>This host, as a state captured here names it.</summary>
 internal static class LocalHost
 {
+    /// <summary>The kernel's clocksource, null where it cannot be read.</summary>
+    public static string? ClockSource => KernelFiles.ReadLine("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+
     /// <summary>Its identity now; the synchronisation of its clock changes with time.</summary>
     public static KvmHostIdentity Identify(uint tscKHz)
     {

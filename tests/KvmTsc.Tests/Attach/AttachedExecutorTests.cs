@@ -144,6 +144,23 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void A_running_VM_whose_offsets_diverged_is_repaired_in_one_stop()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var offset = OffsetInDebugfs(machine, 0);
+        GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [1] = offset + 3_000_000 }, force: true, CancellationToken.None);
+        Until.True(() => GuestClock.Read(machine, CancellationToken.None), clock => clock.Flags == KvmClockFlags.None);
+
+        var result = MasterClock.Repair(machine, 1, force: false, CancellationToken.None);
+        Assert.Equal((KvmClockFlags.None, KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc), (result.OldFlags, result.NewFlags));
+        Assert.Equal([3_000_000, 0, 3_000_000], result.Vcpus.Select(vcpu => vcpu.AdvancedTicks));
+        Assert.All(machine.VcpuIds, id => Assert.Equal(offset + 3_000_000, OffsetInDebugfs(machine, id)));
+        Assert.Equal(result.NewFlags, GuestClock.Read(machine, CancellationToken.None).Flags);
+        Assert.True(result.StoppedMicroseconds > 0);
+    }
+
+    [Fact]
     public void A_process_under_a_seccomp_filter_is_worked_in_by_an_administrator()
     {
         using var other = OtherProcess.StartReady(programs.VMs, [.. s_running, "filter"]);

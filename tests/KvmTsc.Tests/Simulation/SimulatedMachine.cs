@@ -59,6 +59,8 @@ internal sealed class SimulatedMachine : Machine
 
     public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
 
+    public override string? ClockSource => VM.ClocksourceIsTsc ? "tsc" : "hpet";
+
     public override bool GuestHasRun => _guestHasRun;
 
     public override ulong RealtimeNow => SimulatedHost.Realtime;
@@ -78,7 +80,7 @@ internal sealed class SimulatedMachine : Machine
     /// <summary>Issues one ioctl as a process would that is not under test.</summary>
     public int Issue(int? vcpuId, KvmIoctl request, nint argument)
     {
-        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0);
+        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0) { Msr = request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs ? MsrOf(argument) : 0 };
         SimulatedHost.Time.Advance(SimulatedHost.Spec.IoctlPicoseconds);
         var errno = Fault?.Invoke(ioctl) ?? 0;
         if (errno != 0 && request == KvmIoctl.SetTscKHz)
@@ -90,6 +92,8 @@ internal sealed class SimulatedMachine : Machine
         Meddle?.Invoke(ioctl);
         return ioctl.Result;
     }
+
+    private static unsafe uint MsrOf(nint argument) => *(uint*)(argument + 8);
 
     /// <summary>Everything that a failure has to leave as it was, except for kvmclock, which goes on.</summary>
     public IReadOnlyList<VcpuPicture> Picture() =>
