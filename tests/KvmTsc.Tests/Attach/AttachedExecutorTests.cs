@@ -148,13 +148,15 @@ public sealed class AttachedExecutorTests(Programs programs)
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
         var machine = RunningVM(other);
-        var offset = OffsetInDebugfs(machine, 0);
-        GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [1] = offset + 3_000_000 }, force: true, CancellationToken.None);
+        var offset = OffsetInDebugfs(machine, 1);
+
+        // Of vCPU 0, which spins: one that halts does not look at the offsets before it wakes.
+        GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [0] = offset + 3_000_000 }, force: true, CancellationToken.None);
         Until.True(() => GuestClock.Read(machine, CancellationToken.None), clock => clock.Flags == KvmClockFlags.None);
 
         var result = MasterClock.Repair(machine, 1, force: false, CancellationToken.None);
         Assert.Equal((KvmClockFlags.None, KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc), (result.OldFlags, result.NewFlags));
-        Assert.Equal([3_000_000, 0, 3_000_000], result.Vcpus.Select(vcpu => vcpu.AdvancedTicks));
+        Assert.Equal([0, 3_000_000, 3_000_000], result.Vcpus.Select(vcpu => vcpu.AdvancedTicks));
         Assert.All(machine.VcpuIds, id => Assert.Equal(offset + 3_000_000, OffsetInDebugfs(machine, id)));
         Assert.Equal(result.NewFlags, GuestClock.Read(machine, CancellationToken.None).Flags);
         Assert.True(result.StoppedMicroseconds > 0);
