@@ -29,6 +29,7 @@
         'Set-KvmClock'
         'Set-KvmTscFrequency'
         'Set-KvmVcpuTscOffset'
+        'Test-KvmTscMigration'
         'Test-KvmVcpuTscOffset'
     )
     VariablesToExport    = @()

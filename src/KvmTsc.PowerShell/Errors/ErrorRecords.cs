@@ -30,8 +30,10 @@ internal static class ErrorRecords
         KvmErrorId.VMNameTaken => ErrorCategory.ResourceExists,
         KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM => ErrorCategory.InvalidArgument,
         KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch => ErrorCategory.InvalidData,
-        KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
+        KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
             or KvmErrorId.GuestTscBackwards => ErrorCategory.InvalidOperation,
+        KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain
+            or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
         KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,
     };

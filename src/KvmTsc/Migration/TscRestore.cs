@@ -33,11 +33,8 @@ public sealed class TscRestore
         _method = method;
         _force = force;
         state.Validate();
-        RequireSameVcpus();
-        if (!force)
-            KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
-        GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force);
-        GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
+        foreach (var rule in RestoreRules.Of(machine, state))
+            rule(force);
         _host = machine.Host;
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
@@ -193,7 +190,8 @@ public sealed class TscRestore
             residual * 1e6 / vcpu.TscKHz);
     }
 
-    private void RefuseBackwards(TscSnapshot before)
+    /// <summary>Refuses to take the clocks of a guest that has run back.</summary>
+    internal void RefuseBackwards(TscSnapshot before)
     {
         if (_force || !_guestHasRun)
             return;
@@ -210,15 +208,5 @@ public sealed class TscRestore
                 unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, before))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }
-    }
-
-    private void RequireSameVcpus()
-    {
-        if (_state.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(_machine.VcpuIds))
-            return;
-        throw new KvmException(
-            KvmErrorId.VcpuMismatch,
-            $"The state has vCPUs {VcpuRange.Format([.. _state.Vcpus.Select(vcpu => vcpu.VcpuId).Order()])}, {_machine.Identity.Name} has {VcpuRange.Format(_machine.VcpuIds)}.",
-            "Restore it to a VM with the same vCPUs as the source.");
     }
 }

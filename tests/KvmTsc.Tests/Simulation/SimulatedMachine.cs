@@ -1,6 +1,7 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Machines;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Tests.Simulation;
 
@@ -52,12 +53,19 @@ internal sealed class SimulatedMachine : Machine
         SimulatedHost.Spec.BootId,
         "6.1.0-simulated",
         SimulatedHost.Spec.TscKHz,
-        clockSynchronized: true,
+        SimulatedHost.Spec.ClockSynchronized,
         (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
         SimulatedHost.SlewPpm,
-        taiOffsetSeconds: 37);
+        SimulatedHost.Spec.TaiOffsetSeconds);
 
     public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
+
+    public override HostAbilities Abilities => new(SimulatedHost.Spec.OffsetErrno == 0, SimulatedHost.Spec.ClockFlags);
+
+    /// <summary>What keeps KvmTsc from working on it.</summary>
+    public AttachObstacle? Obstacle { get; set; }
+
+    public override AttachObstacle? FindAttachObstacle() => Obstacle;
 
     public override string? ClockSource => VM.ClocksourceIsTsc ? "tsc" : "hpet";
 
