@@ -135,6 +135,8 @@ Describe 'The objects of a KVM host' -Tag Kvm {
             KvmTscOffsetTest      = Test-KvmVcpuTscOffset | Select-Object -First 1
             KvmTscState           = Save-KvmTscState web01
             KvmTscMigrationResult = Invoke-KvmTscMigration web01 web02 -Confirm:$false
+            KvmTscMigrationTest   = Test-KvmTscMigration web01 web02
+            KvmTscFinding         = (Test-KvmTscMigration web01 web01).Findings[0]
             KvmMasterClockRepair  = Repair-KvmMasterClock web01 -Force
         }
         $script:objects.KvmVcpuTscAdvance = $objects.KvmMasterClockRepair.Vcpus[1]

@@ -13,7 +13,7 @@ namespace KvmTsc.PowerShell.Commands;
 public sealed class TestKvmTscMigrationCommand : KvmCommand
 {
     /// <summary>What the clocks are taken from: a VM, by its name or an object of Get-KvmVM, or a state of Save-KvmTscState.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
     [ValidateNotNull]
     [Source]
     [ArgumentCompleter(typeof(VMNameCompleter))]
@@ -49,7 +49,7 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     public SwitchParameter Quiet { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => For(Source, () =>
+    protected override void ProcessRecord() => For((Source as KvmTscState)?.VMName ?? Source, () =>
     {
         var destination = Destination is null ? null : Targets.Single(Destination);
         var options = new TscPreflightOptions

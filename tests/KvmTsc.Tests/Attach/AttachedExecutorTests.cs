@@ -5,6 +5,7 @@ using KvmTsc.Execution.Attach;
 using KvmTsc.Interop;
 using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.Processes;
 using KvmTsc.Tests.Discovery;
 using KvmTsc.Tests.Kernel;
@@ -160,6 +161,19 @@ public sealed class AttachedExecutorTests(Programs programs)
         Assert.All(machine.VcpuIds, id => Assert.Equal(offset + 3_000_000, OffsetInDebugfs(machine, id)));
         Assert.Equal(result.NewFlags, GuestClock.Read(machine, CancellationToken.None).Flags);
         Assert.True(result.StoppedMicroseconds > 0);
+    }
+
+    [Fact]
+    public void A_preflight_stops_a_running_VM_once_and_changes_nothing()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var before = machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)).ToArray();
+        var result = TscPreflight.Run(machine, null, new TscPreflightOptions(), CancellationToken.None).Result;
+        Assert.True(result.Passed);
+        Assert.Equal((null, ResidualMeasure.HostTsc), (result.VMName, result.MeasuredBy));
+        Assert.True(result.SourceStoppedMicroseconds > 0);
+        Assert.Equal(before, machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)));
     }
 
     [Fact]
