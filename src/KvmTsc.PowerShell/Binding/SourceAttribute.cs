@@ -3,8 +3,10 @@ using KvmTsc.Migration;
 
 namespace KvmTsc.PowerShell.Binding;
 
-/// <summary>Lets a parameter take what clocks can be taken from: a captured state, or a VM by whatever names it. In a pipeline also a line of
-/// a plan, an object with the property Source.</summary>
+/// <summary>
+/// Lets a parameter take what clocks can be taken from: a captured state, or a VM by whatever names it. In a pipeline also a line of a plan,
+/// an object with the property Source.
+/// </summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class SourceAttribute : ArgumentTransformationAttribute
 {

@@ -55,8 +55,8 @@ public sealed class KvmMasterClockRepair
     public ulong NewClockNanoseconds { get; }
 
     /// <summary>
-    /// By how much kvmclock was moved by turning the master clock on, at most, in nanoseconds: negative is held back. It never went below what
-    /// the guest had seen of it.
+    /// By how much kvmclock was moved by turning the master clock on, at most, in nanoseconds: negative is held back. It was never set below
+    /// a reading that was taken while all vCPUs stood still.
     /// </summary>
     public long ClockJumpNanoseconds { get; }
 

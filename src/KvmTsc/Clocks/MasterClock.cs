@@ -71,7 +71,8 @@ public static class MasterClock
         var offset = batch.Reserve(unchecked((ulong)plan.OffsetTicks));
         GuestTsc.AddWrites(batch, machine.VcpuIds.Select(id => (id, offset)));
 
-        // kvmclock is set to what it was an ioctl ago. No vCPU can have read a later value: all of them stand still.
+        // kvmclock is set to what it was an ioctl ago, while all vCPUs stand still. Left alone it would not even lose that, but KVM would look at
+        // the offsets only when the vCPU that was written last enters the guest, which one that halts may not do for long: nothing could be verified.
         var earlier = batch.GetGuestTsc(machine.VcpuIds[0]);
         var old = batch.GetClock();
         batch.AddUndo(batch.Steps.Count + 1, ClockIoctls.SetClockStep(old));

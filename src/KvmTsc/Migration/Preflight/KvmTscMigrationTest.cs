@@ -51,9 +51,9 @@ public sealed class KvmTscMigrationTest
     /// <summary>Everything that was found, what is worst first.</summary>
     public IReadOnlyList<KvmTscFinding> Findings { get; }
 
-    /// <summary>For how long the source's VMM was stopped, in microseconds.</summary>
-    public double SourceStoppedMicroseconds { get; }
+    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if its clocks were not captured now.</summary>
+    public double? SourceStoppedMicroseconds { get; }
 
-    /// <summary>For how long the destination's VMM was stopped, in microseconds.</summary>
-    public double StoppedMicroseconds { get; }
+    /// <summary>For how long the destination's VMM was stopped for this, in microseconds; null if that failed.</summary>
+    public double? StoppedMicroseconds { get; }
 }

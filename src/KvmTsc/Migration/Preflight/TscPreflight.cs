@@ -13,6 +13,7 @@ public sealed class TscPreflight
     private readonly CancellationToken _cancellationToken;
     private readonly Findings _findings;
     private bool _areTwo = true;
+    private double? _sourceStopped;
 
     private TscPreflight(TscPreflightOptions options, CancellationToken cancellationToken)
     {
@@ -66,6 +67,7 @@ public sealed class TscPreflight
     {
         if (CanAttach(source, MigrationSide.Source) && IsAble(source, MigrationSide.Source))
             _findings.Succeeds(MigrationSide.Source, () => State = KvmTscState.Save(source, force: true, _cancellationToken));
+        _sourceStopped = State?.StoppedMicroseconds;
     }
 
     private void Look(string? sourceName, KvmHostIdentity? sourceHost, Machine destination)
@@ -75,7 +77,7 @@ public sealed class TscPreflight
         var (forecast, obeys) = State is null ? (null, false) : Compare(State, destination);
         var isStopped = canStop && _areTwo && !_options.LeavesDestinationAlone && destination is not PlannedMachine;
         Result = new KvmTscMigrationTest(
-            new MigrationSubject(sourceName, sourceHost?.MachineName, State?.StoppedMicroseconds ?? 0),
+            new MigrationSubject(sourceName, sourceHost?.MachineName, _sourceStopped),
             new MigrationSubject(
                 destination is PlannedMachine ? null : destination.Identity.Name, destination.Host.MachineName, isStopped ? StopOnce(destination, obeys) : 0),
             forecast,
@@ -150,9 +152,9 @@ public sealed class TscPreflight
             "An NTP client in the guest makes up for that. To avoid it, use a host with TSC scaling, or one whose TSC is nearer to the source's.");
     }
 
-    private double StopOnce(Machine destination, bool obeys)
+    private double? StopOnce(Machine destination, bool obeys)
     {
-        var stopped = 0.0;
+        double? stopped = null;
         TscSnapshot? before = null;
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
