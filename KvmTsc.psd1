@@ -13,12 +13,14 @@
     TypesToProcess       = @('KvmTsc.Types.ps1xml')
     FunctionsToExport    = @()
     CmdletsToExport      = @(
+        'Export-KvmTscState'
         'Get-KvmClock'
         'Get-KvmHost'
         'Get-KvmTscFrequency'
         'Get-KvmVcpu'
         'Get-KvmVcpuTscOffset'
         'Get-KvmVM'
+        'Import-KvmTscState'
         'Invoke-KvmTscMigration'
         'New-KvmVM'
         'Remove-KvmVM'

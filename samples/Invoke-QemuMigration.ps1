@@ -34,11 +34,11 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-Import-Module "$PSScriptRoot/QemuMigration/Qemu.psm1", "$PSScriptRoot/QemuMigration/ClockLog.psm1"
+Import-Module "$PSScriptRoot/QemuMigration/Qemu.psm1", "$PSScriptRoot/QemuMigration/ClockLog.psm1" -Verbose:$false
 $staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 $Module = (Test-Path $staged) ? $staged : 'KvmTsc'
 if (-not $Without) {
-    Import-Module $Module
+    Import-Module $Module -Verbose:$false
 }
 
 $Image = & "$PSScriptRoot/../lab/guest/build"
@@ -167,14 +167,6 @@ function Invoke-Run([bool] $WithKvmTsc) {
         $skip = $guest -eq $source ? $before.Log.Count : 0
         Wait-GuestSecond $guest $SecondsAfter -Skip $skip
         $after = Read-Witness $guest -Skip $skip
-        [pscustomobject]@{
-            Downtime = $resumed - $stopped
-            Before   = $before
-            After    = $after
-            Verdict  = Compare-GuestClock $before $after $stopped $resumed
-            Restored = $restored
-            Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
-        }
     }
     finally {
         foreach ($guest in $Guests) {
@@ -182,6 +174,15 @@ function Invoke-Run([bool] $WithKvmTsc) {
         }
         $Guests.Clear()
         Remove-Item $Directory -Recurse
+    }
+    Write-Verbose 'Comparing what the guest logged'
+    [pscustomobject]@{
+        Downtime = $resumed - $stopped
+        Before   = $before
+        After    = $after
+        Verdict  = Compare-GuestClock $before $after $stopped $resumed
+        Restored = $restored
+        Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
     }
 }
 
@@ -193,9 +194,10 @@ function Wait-GuestSecond($Guest, [int] $Count, [int] $Skip) {
 
 # What is known of a guest and its host at about one time.
 function Read-Witness($Guest, [int] $Skip) {
+    $report = Get-GuestReport $Guest
     @{
-        ClockSource = Get-GuestClockSource $Guest
-        Messages    = @(Get-GuestMessage $Guest)
+        ClockSource = $report.ClockSource
+        Messages    = $report.Messages
         Log         = @(Get-GuestLog $Guest $Skip)
         Offsets     = @(Read-TscOffset $Guest.Process.Id)
         Host        = Read-HostClock $Image
@@ -222,9 +224,10 @@ function Get-Row($Run) {
     $row['Times that clocks and TSC parted'] = $verdict.Apart
     $row['Times that a clock went back'] = $verdict.Backwards
     $row['New warnings of the guest'] = $Run.Messages.Count
-    $row['kvmclock residual, ns'] = ${Run}.Restored?.ClockResidualNanoseconds
-    $row['TSC residual, ticks'] = ${Run}.Restored?.Vcpus.ResidualTicks -join ', '
-    $row['vCPUs held, ms'] = $Run.Restored ? '{0:n1}' -f ($Run.Restored.StoppedMicroseconds / 1000) : $null
+    $restored = $Run.Restored
+    $row['kvmclock residual, ns'] = $restored ? $restored.ClockResidualNanoseconds : $null
+    $row['TSC residual, ticks'] = $restored ? $restored.Vcpus.ResidualTicks -join ', ' : $null
+    $row['vCPUs held, ms'] = $restored ? '{0:n1}' -f ($restored.StoppedMicroseconds / 1000) : $null
     $row
 }
 

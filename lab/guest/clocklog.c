@@ -30,9 +30,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/io.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,8 +110,8 @@ static struct {
     char lines[QUEUE_LINES][LINE_SIZE];
 } queue = {.mutex = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
 
-static const unsigned short debug_console = 0xe9; // an I/O port
-static int input;
+static const off_t debug_console = 0xe9; // an I/O port
+static int input, ports;
 
 __attribute__((format(printf, 1, 2))) static void report(const char *format, ...) {
     char line[LINE_SIZE];
@@ -133,10 +133,11 @@ __attribute__((format(printf, 1, 2))) static void report(const char *format, ...
     pthread_mutex_unlock(&queue.mutex);
 }
 
-// As a whole, in one exit to QEMU, where a serial port would take several for each byte.
+// By the kernel, byte by byte: QEMU's emulated host lets no user mode use ports any more once the guest was migrated, since it takes the
+// busy task register that KVM then loads for none that has a permission bitmap.
 static void write_line(const char *line) {
-    size_t left = strlen(line);
-    asm volatile("rep outsb" : "+S"(line), "+c"(left) : "d"(debug_console) : "memory");
+    for (; *line; line++)
+        pwrite(ports, line, 1, debug_console);
 }
 
 static void *write_reports(void *unused) {
@@ -299,6 +300,7 @@ static void follow_line(struct line *line, const struct sample *sample) {
 static void *run_loop(void *argument) {
     int thread = (int)(intptr_t)argument;
     pin(thread);
+    setpriority(PRIO_PROCESS, 0, 10); // this thread alone: it leaves time to those that report
     struct sample sample = {.thread = thread}, previous;
     uint64_t seen[CLOCKS + 1];
     struct line line = {0};
@@ -413,7 +415,7 @@ static void set_up_machine(void) {
     tcgetattr(input, &settings);
     settings.c_lflag &= ~ECHO;
     tcsetattr(input, TCSANOW, &settings);
-    ioperm(debug_console, 1, 1);
+    ports = open("/dev/port", O_WRONLY);
     tighten_watchdog();
 }
 

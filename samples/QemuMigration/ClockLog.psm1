@@ -55,20 +55,21 @@ function Read-ScalingRatio([string] $File) {
 function ConvertFrom-ClockLog([string[]] $Line, $Offset) {
     foreach ($text in $Line) {
         foreach ($match in $SamplePattern.Matches($text)) {
-            $sample = [ordered]@{ Kind = $text.Split(' ')[0]; Thread = [int] $match.Groups['thread'].Value; Tsc = @() }
-            foreach ($number in 0..3) {
-                $sample.Tsc += ConvertTo-HostTsc ([decimal] $match.Groups["t$number"].Value) $Offset
+            $groups = $match.Groups
+            [pscustomobject]@{
+                Kind     = $text.Substring(0, $text.IndexOf(' '))
+                Thread   = [int] $groups['thread'].Value
+                Tsc      = [decimal[]] $(foreach ($name in 't0', 't1', 't2', 't3') {
+                        (([decimal] $groups[$name].Value - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
+                    })
+                real     = [decimal] $groups['real'].Value
+                mono     = [decimal] $groups['mono'].Value
+                boot     = [decimal] $groups['boot'].Value
+                Distance = 0d
+                Wrong    = $false
             }
-            foreach ($clock in $Clocks.Keys) {
-                $sample[$clock] = [decimal] $match.Groups[$clock].Value
-            }
-            [pscustomobject] $sample
         }
     }
-}
-
-function ConvertTo-HostTsc([decimal] $GuestTsc, $Offset) {
-    (($GuestTsc - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
 }
 
 # The line on which the guest's clocks run: where they stood at a moment, and what each gains with each tick of the host's TSC.
@@ -92,31 +93,21 @@ function Measure-ClockLine($Sample) {
     $line
 }
 
-# How far a reading is from the line, in ns: nothing if it may have been taken while the line passed through it.
-function Get-Distance($Line, $Sample, [string] $Clock, [int] $Index) {
-    $point = $Line[$Clock]
-    $earliest = $point.Value + ($Sample.Tsc[$Index] - $point.Tsc) * $point.NanosecondsPerTick
-    $latest = $point.Value + ($Sample.Tsc[$Index + 1] - $point.Tsc) * $point.NanosecondsPerTick
-    $value = $Sample.$Clock
-    $value -lt $earliest ? $value - $earliest : $value -gt $latest ? $value - $latest : 0d
-}
-
-# The reading that is farthest from the line, and whether it is too far.
-function Add-Verdict($Line, [Parameter(ValueFromPipeline)] $Sample) {
-    process {
-        $index = 0
-        $farthest = 0d
-        foreach ($clock in $Clocks.Keys) {
-            $distance = Get-Distance -Line $Line -Sample $Sample -Clock $clock -Index $index
-            if ([Math]::Abs($distance) -gt [Math]::Abs($farthest)) {
-                $farthest = $distance
-            }
-            $index++
+# Finds how far the sample's farthest reading is from the line, in ns, and whether that is too far. A reading is on the line if it may
+# have been taken while the line passed through it.
+function Set-Verdict($Line, $Sample) {
+    $index = 0
+    foreach ($clock in $Line.Keys) {
+        $point = $Line[$clock]
+        $value = $Sample.$clock - $point.Value
+        $earliest = ($Sample.Tsc[$index] - $point.Tsc) * $point.NanosecondsPerTick
+        $latest = ($Sample.Tsc[++$index] - $point.Tsc) * $point.NanosecondsPerTick
+        $distance = $value -lt $earliest ? $value - $earliest : $value -gt $latest ? $value - $latest : 0d
+        if ([Math]::Abs($distance) -gt [Math]::Abs($Sample.Distance)) {
+            $Sample.Distance = $distance
         }
-        $since = [Math]::Abs(($Sample.Tsc[0] - $Line.real.Tsc) * $Line.real.NanosecondsPerTick)
-        $wrong = [Math]::Abs($farthest) -gt $ToleranceNanoseconds + $since * $RateTolerance
-        $Sample | Add-Member @{ Distance = $farthest; Wrong = $wrong } -PassThru
     }
+    $Sample.Wrong = [Math]::Abs($Sample.Distance) -gt $ToleranceNanoseconds + [Math]::Abs($earliest) * $RateTolerance
 }
 
 # What each of the guest's clocks lost against the host's between two of the guest's samples, in ns.
@@ -152,7 +143,10 @@ function Compare-GuestClock {
 
     $old = @(ConvertFrom-ClockLog $Before.Log $Before.Offsets[0])
     $line = Measure-ClockLine $old
-    $new = @(ConvertFrom-ClockLog $After.Log $After.Offsets[0] | Add-Verdict $line)
+    $new = @(ConvertFrom-ClockLog $After.Log $After.Offsets[0])
+    foreach ($sample in $new) {
+        Set-Verdict $line $sample
+    }
     # A sample that seems to be from when the guest stood still is one that a later change of the offset has moved there.
     $lived = $new.Where({ $_.Tsc[3] -ge $resumedAt })
     $moved = $new.Where({ $_.Tsc[0] -gt $stoppedAt -and $_.Tsc[3] -lt $resumedAt })

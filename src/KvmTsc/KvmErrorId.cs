@@ -117,6 +117,27 @@ public enum KvmErrorId
     /// <summary>The VM was not resumed in the time that was given.</summary>
     ResumeTimeout,
 
+    /// <summary>A path names nothing in the file system, or more than one file where one is wanted.</summary>
+    PathUnsupported,
+
+    /// <summary>There is no such file or directory.</summary>
+    FileNotFound,
+
+    /// <summary>There is such a file already.</summary>
+    FileExists,
+
+    /// <summary>A file cannot be read.</summary>
+    FileReadFailed,
+
+    /// <summary>A file cannot be written; there is none then, or the one that was there is as before.</summary>
+    FileWriteFailed,
+
+    /// <summary>A document is no state, not whole, was altered, or holds values that no kernel gives.</summary>
+    StateDocumentInvalid,
+
+    /// <summary>A document is a state of a version that this KvmTsc does not know.</summary>
+    StateVersionUnsupported,
+
     /// <summary>Another call to the system failed.</summary>
     SystemCallFailed,
 }

@@ -1,7 +1,7 @@
 BeforeDiscovery {
     $script:names = (Import-PowerShellDataFile "$PSScriptRoot/../../KvmTsc.psd1").CmdletsToExport
     $setters = 'Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset'
-    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration'
+    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState'
     $script:selecting = @($setters) + 'Get-KvmClock', 'Get-KvmVcpu', 'Get-KvmTscFrequency', 'Get-KvmVcpuTscOffset', 'Save-KvmTscState', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Test-KvmVcpuTscOffset'
 }
 
@@ -73,7 +73,7 @@ Describe 'The module' {
 
     It 'lets no other cmdlet be asked' {
         (Get-Command -Module KvmTsc | Where-Object { $_.Parameters.ContainsKey('WhatIf') }).Name | Sort-Object |
-            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration') | Sort-Object)
+            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState') | Sort-Object)
     }
 
     It 'lets <_> pass on what it has set' -ForEach $setters {

@@ -97,7 +97,7 @@ Describe 'Test-KvmTscMigration' -Tag Kvm {
         $state = Copy-Deserialized (Save-KvmTscState web01)
         $state.Host.MachineName = 'elsewhere'
         $state.Host.BootId = 'b5a7f5c6-0000-4000-8000-000000000000'
-        $state.Host.ClockSynchronized = $false
+        $state.Host.ClockStatus = 0x40 # STA_UNSYNC
         $state.Host.TscKHz = $kHz - 100
         $test = Test-KvmTscMigration $state web02
         "$($test.SourceMachineName), $($test.MeasuredBy)" | Should-Be 'elsewhere, Realtime'

@@ -21,20 +21,23 @@ internal static class ErrorRecords
     private static ErrorCategory CategoryOf(KvmErrorId errorId) => errorId switch
     {
         KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.KvmApiVersion or KvmErrorId.TscOffsetUnsupported
-            or KvmErrorId.ClockTripleUnsupported or KvmErrorId.AttachUnsupported => ErrorCategory.NotImplemented,
+            or KvmErrorId.ClockTripleUnsupported or KvmErrorId.AttachUnsupported or KvmErrorId.StateVersionUnsupported => ErrorCategory.NotImplemented,
         KvmErrorId.NoKvmDevice or KvmErrorId.DebugfsUnavailable => ErrorCategory.ResourceUnavailable,
         KvmErrorId.KvmAccessDenied or KvmErrorId.AttachDenied or KvmErrorId.SeccompFilter => ErrorCategory.PermissionDenied,
         KvmErrorId.AlreadyTraced => ErrorCategory.ResourceBusy,
         KvmErrorId.ResumeTimeout => ErrorCategory.OperationTimeout,
-        KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound or KvmErrorId.ProcessGone => ErrorCategory.ObjectNotFound,
-        KvmErrorId.VMNameTaken => ErrorCategory.ResourceExists,
-        KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM => ErrorCategory.InvalidArgument,
-        KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch => ErrorCategory.InvalidData,
+        KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound or KvmErrorId.ProcessGone
+            or KvmErrorId.FileNotFound => ErrorCategory.ObjectNotFound,
+        KvmErrorId.VMNameTaken or KvmErrorId.FileExists => ErrorCategory.ResourceExists,
+        KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM
+            or KvmErrorId.PathUnsupported => ErrorCategory.InvalidArgument,
+        KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch or KvmErrorId.StateDocumentInvalid => ErrorCategory.InvalidData,
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
             or KvmErrorId.GuestTscBackwards => ErrorCategory.InvalidOperation,
         KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain
             or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
-        KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed => ErrorCategory.WriteError,
+        KvmErrorId.FileReadFailed => ErrorCategory.ReadError,
+        KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed or KvmErrorId.FileWriteFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,
     };
 }

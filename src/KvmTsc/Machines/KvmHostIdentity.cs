@@ -5,14 +5,15 @@ public sealed class KvmHostIdentity
 {
     /// <summary>Creates a value.</summary>
     public KvmHostIdentity(
-        string? machineName, string? bootId, string? kernelRelease, uint tscKHz, bool clockSynchronized, long maxErrorMicroseconds,
+        string? machineName, string? machineId, string? bootId, string? kernelRelease, uint tscKHz, int clockStatus, long maxErrorMicroseconds,
         double slewPpm, int taiOffsetSeconds)
     {
         MachineName = machineName;
+        MachineId = machineId;
         BootId = bootId;
         KernelRelease = kernelRelease;
         TscKHz = tscKHz;
-        ClockSynchronized = clockSynchronized;
+        ClockStatus = clockStatus;
         MaxErrorMicroseconds = maxErrorMicroseconds;
         SlewPpm = slewPpm;
         TaiOffsetSeconds = taiOffsetSeconds;
@@ -20,6 +21,9 @@ public sealed class KvmHostIdentity
 
     /// <summary>The host's name.</summary>
     public string? MachineName { get; }
+
+    /// <summary>The host's installation, of machine-id(5).</summary>
+    public string? MachineId { get; }
 
     /// <summary>The boot: a TSC goes on within one, and starts anew with the next.</summary>
     public string? BootId { get; }
@@ -31,7 +35,10 @@ public sealed class KvmHostIdentity
     public uint TscKHz { get; }
 
     /// <summary>Whether CLOCK_REALTIME was synchronised, by adjtimex(2).</summary>
-    public bool ClockSynchronized { get; }
+    public bool ClockSynchronized => HostClock.IsSynchronized(ClockStatus);
+
+    /// <summary>The status word of adjtimex(2), the <c>STA_</c> bits of linux/timex.h.</summary>
+    public int ClockStatus { get; }
 
     /// <summary>By how much CLOCK_REALTIME may have been off, by adjtimex(2).</summary>
     public long MaxErrorMicroseconds { get; }

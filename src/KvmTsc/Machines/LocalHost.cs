@@ -35,10 +35,11 @@ internal static class LocalHost
         var clock = HostClock.Read();
         return new KvmHostIdentity(
             Environment.MachineName,
+            KernelFiles.ReadLine("/etc/machine-id"),
             KernelFiles.ReadLine("/proc/sys/kernel/random/boot_id"),
             KernelFiles.ReadLine("/proc/sys/kernel/osrelease"),
             tscKHz,
-            clock.Synchronized,
+            clock.Status,
             clock.MaxErrorMicroseconds,
             clock.SlewPpm,
             clock.TaiOffsetSeconds);

@@ -11,18 +11,20 @@ public sealed class KvmTscState
 {
     /// <summary>Creates a state from its values; it is checked when it is used.</summary>
     public KvmTscState(
-        string? vmName, int processId, string? vmId, ulong clockNanoseconds, ulong realtimeNanoseconds, ulong hostTsc,
-        KvmVcpuTscState[] vcpus, KvmHostIdentity host, double stoppedMicroseconds)
+        string? vmName, int processId, string? vmId, string? vmm, ulong clockNanoseconds, ulong realtimeNanoseconds, ulong hostTsc,
+        KvmVcpuTscState[] vcpus, KvmHostIdentity host, double stoppedMicroseconds, string? toolVersion)
     {
         VMName = vmName;
         ProcessId = processId;
         VMId = vmId;
+        Vmm = vmm;
         ClockNanoseconds = clockNanoseconds;
         RealtimeNanoseconds = realtimeNanoseconds;
         HostTsc = hostTsc;
         Vcpus = vcpus;
         Host = host;
         StoppedMicroseconds = stoppedMicroseconds;
+        ToolVersion = toolVersion;
     }
 
     /// <summary>The VM's name.</summary>
@@ -33,6 +35,9 @@ public sealed class KvmTscState
 
     /// <summary>The VM among those of its host.</summary>
     public string? VMId { get; }
+
+    /// <summary>The program that ran the VM.</summary>
+    public string? Vmm { get; }
 
     /// <summary>kvmclock in nanoseconds.</summary>
     public ulong ClockNanoseconds { get; }
@@ -51,6 +56,9 @@ public sealed class KvmTscState
 
     /// <summary>For how long the VMM was stopped for this, in microseconds.</summary>
     public double StoppedMicroseconds { get; }
+
+    /// <summary>The version of KvmTsc that captured it.</summary>
+    public string? ToolVersion { get; }
 
     /// <summary>When the state was captured, by its host's clock.</summary>
     public DateTime Captured => DateTime.UnixEpoch.AddTicks((long)Math.Min(RealtimeNanoseconds / 100, (ulong)TimeSpan.FromDays(365 * 2000).Ticks));
@@ -74,27 +82,24 @@ public sealed class KvmTscState
             machine.Identity.Name,
             machine.Identity.ProcessId,
             machine.Identity.Id,
+            machine.Vmm,
             snapshot.Clock.Clock,
             snapshot.Clock.Realtime,
             snapshot.Clock.HostTsc,
             [.. snapshot.Vcpus.Select(vcpu => StateOf(machine, vcpu.Key, vcpu.Value))],
             host,
-            stop.StoppedMicroseconds);
+            stop.StoppedMicroseconds,
+            typeof(KvmTscState).Assembly.GetName().Version!.ToString(3));
     }
 
     /// <summary>Refuses a state that no kernel can have given.</summary>
     internal void Validate()
     {
-        if (Host is null)
-            throw Invalid("it does not say which host it was captured on");
-        if (Vcpus is null || Vcpus.Count == 0)
-            throw Invalid("it has no vCPUs");
-        if (Vcpus.Select(vcpu => vcpu.VcpuId).Distinct().Count() != Vcpus.Count)
-            throw Invalid("a vCPU stands in it twice");
-        if (RealtimeNanoseconds == 0 || HostTsc == 0)
-            throw Invalid("it has no host TSC or no CLOCK_REALTIME");
-        if (Vcpus.FirstOrDefault(vcpu => vcpu.TscKHz == 0 || vcpu.ScalingFractionBits is < 0 or > 63) is { } vcpu)
-            throw Invalid($"vCPU {vcpu.VcpuId} has a TSC of {vcpu.TscKHz} kHz and a ratio of {vcpu.ScalingFractionBits} fraction bits");
+        if (TscStateFaults.First(this) is { } fault)
+        {
+            throw new KvmException(
+                KvmErrorId.InvalidValue, $"This is no state that can be restored: {fault}.", "Capture it anew with Save-KvmTscState.");
+        }
     }
 
     internal static void RequireEqualOffsets(string? vmName, IEnumerable<long> offsets)
@@ -130,7 +135,4 @@ public sealed class KvmTscState
                 $"The vCPUs of {name} have different TSC offsets, so KVM's master clock is off and kvmclock gives no host TSC and CLOCK_REALTIME: there is nothing to migrate.",
                 "Bring its vCPUs back to one offset (Repair-KvmMasterClock), then try again.");
     }
-
-    private static KvmException Invalid(string why) => new(
-        KvmErrorId.InvalidValue, $"This is no state that can be restored: {why}.", "Capture it anew with Save-KvmTscState.");
 }

@@ -63,7 +63,11 @@ public sealed class AbiTests(AbiTests.Headers headers) : IClassFixture<AbiTests.
         from type in Types.Append(typeof(ClockIoctls)).Append(typeof(KvmClockFlags))
         from field in type.GetFields(All | BindingFlags.Static)
         where field.IsLiteral
-        select ($"{type.Name}.{field.Name}", Convert.ToUInt64(field.GetRawConstantValue(), CultureInfo.InvariantCulture));
+        select ($"{type.Name}.{field.Name}", Extended(field.GetRawConstantValue()!));
+
+    /// <summary>A constant as C converts it to 64 bits.</summary>
+    private static ulong Extended(object constant) =>
+        constant is int number ? unchecked((ulong)number) : Convert.ToUInt64(constant, CultureInfo.InvariantCulture);
 
     private static IEnumerable<(string Name, ulong Value)> Structures()
     {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
 #include <sys/user.h>
@@ -90,6 +91,12 @@ static void constants(void)
     CONSTANT(LibC.O_RDWR, O_RDWR);
     CONSTANT(LibC.O_CLOEXEC, O_CLOEXEC);
     CONSTANT(LibC.O_DIRECTORY, O_DIRECTORY);
+    CONSTANT(LibC.AT_FDCWD, AT_FDCWD);
+    CONSTANT(LibC.AT_SYMLINK_NOFOLLOW, AT_SYMLINK_NOFOLLOW);
+    CONSTANT(LibC.RENAME_NOREPLACE, RENAME_NOREPLACE);
+    CONSTANT(Statx.BasicStats, STATX_BASIC_STATS);
+    CONSTANT(Statx.TypeMask, S_IFMT);
+    CONSTANT(Statx.RegularFile, S_IFREG);
     CONSTANT(LibC.SYS_getdents64, SYS_getdents64);
     CONSTANT(LibC.SYS_kcmp, SYS_kcmp);
     CONSTANT(LibC.KCMP_FILE, KCMP_FILE);
@@ -136,6 +143,7 @@ static void errors(void)
     CONSTANT(Errno.EACCES, EACCES);
     CONSTANT(Errno.EEXIST, EEXIST);
     CONSTANT(Errno.ENODEV, ENODEV);
+    CONSTANT(Errno.ENOTDIR, ENOTDIR);
     CONSTANT(Errno.EINVAL, EINVAL);
     CONSTANT(Errno.ENOTTY, ENOTTY);
     CONSTANT(Errno.EMFILE, EMFILE);
@@ -182,6 +190,9 @@ static void clock_structures(void)
     FIELD(KvmMsr.Header, Count, struct kvm_msrs, nmsrs);
     FIELD(KvmMsr.Header, Padding, struct kvm_msrs, pad);
 
+    STRUCT(Statx, struct statx);
+    FIELD(Statx, Mode, struct statx, stx_mode);
+    FIELD(Statx, Size, struct statx, stx_size);
     STRUCT(Timex, struct timex);
     FIELD(Timex, Modes, struct timex, modes);
     FIELD(Timex, Frequency, struct timex, freq);

@@ -63,6 +63,8 @@ public sealed class HostTests : IDisposable
         var identity = _host.Create(1).Host;
         Assert.Equal((_information.BootId, _information.TscKHz), (identity.BootId, identity.TscKHz));
         Assert.Equal((_information.MachineName, _information.KernelRelease), (identity.MachineName, identity.KernelRelease));
+        Assert.Equal(File.Exists("/etc/machine-id") ? File.ReadAllText("/etc/machine-id").Trim() : null, identity.MachineId);
+        Assert.Equal(_information.ClockSynchronized, identity.ClockSynchronized);
     }
 
     [Fact]

@@ -11,5 +11,5 @@ public sealed class KvmHostIdentityTests
     [InlineData(null, null, false)]
     public void Only_a_known_boot_is_the_same_boot(string? one, string? other, bool same) => Assert.Equal(same, Host(one).IsSameBoot(Host(other)));
 
-    private static KvmHostIdentity Host(string? bootId) => new("host", bootId, "6.1", 1_000_000, true, 0, 0, 37);
+    private static KvmHostIdentity Host(string? bootId) => new("host", null, bootId, "6.1", 1_000_000, 0, 0, 0, 37);
 }

@@ -21,6 +21,7 @@ public sealed class KvmTscStateTests
             state.Vcpus.Select(vcpu => new SimulatedMachine.VcpuPicture(vcpu.VcpuId, unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz, vcpu.ScalingRatio)));
         Assert.All(state.Vcpus, vcpu => Assert.Equal(source.SimulatedHost.FractionBits, vcpu.ScalingFractionBits));
         Assert.Equal((source.Identity.Name, source.Identity.ProcessId, source.Identity.Id), (state.VMName, state.ProcessId, state.VMId));
+        Assert.Equal((source.Vmm, typeof(KvmTscState).Assembly.GetName().Version!.ToString(3)), (state.Vmm, state.ToolVersion));
         Assert.Equal((scenario.Source.BootId, scenario.Source.TscKHz), (state.Host.BootId, state.Host.TscKHz));
         Assert.Equal(12.5, state.StoppedMicroseconds);
     }, times: 100);
@@ -37,5 +38,6 @@ public sealed class KvmTscStateTests
     public void A_time_beyond_what_a_date_can_be_does_no_harm() => Assert.True(State(ulong.MaxValue).Captured.Year > 2500);
 
     private static KvmTscState State(ulong realtime) => new(
-        "vm", 1, "1:2", 5, realtime, 5, [new KvmVcpuTscState(0, 0, 1_000_000, 0, 0)], new KvmHostIdentity("h", "b", "6.1", 1_000_000, true, 0, 0, 0), 0);
+        "vm", 1, "1:2", "qemu", 5, realtime, 5, [new KvmVcpuTscState(0, 0, 1_000_000, 0, 0)],
+        new KvmHostIdentity("h", null, "b", "6.1", 1_000_000, 0, 0, 0, 0), 0, "0.1.0");
 }

@@ -54,7 +54,7 @@ public sealed class MigrationOnOneHostTests
     {
         var migration = new MigrationScenario(HostSpec.Ordinary, HostSpec.Ordinary, HostSpec.Ordinary.TscKHz, 2, 1).Start();
         var host = migration.State.Host;
-        var other = migration.State.With(host: new KvmHostIdentity(host.MachineName, host.BootId, host.KernelRelease, host.TscKHz + 1, true, 0, 0, 0));
+        var other = migration.State.With(host: new KvmHostIdentity(host.MachineName, null, host.BootId, host.KernelRelease, host.TscKHz + 1, 0, 0, 0, 0));
         var result = new TscRestore(migration.Destination, other, TscMethod.Best, force: false).Run(CancellationToken.None);
         Assert.Equal(ResidualMeasure.Realtime, result.MeasuredBy);
     }

@@ -231,8 +231,10 @@ public sealed class RefusalTests
             state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, 0, 0, 0)]),
             state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, 64)]),
             state.With(vcpus: [vcpu, new KvmVcpuTscState(1, vcpu.OffsetTicks, vcpu.TscKHz, 1, -1)]),
-            new(state.VMName, 1, state.VMId, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, [.. state.Vcpus], null!, 0),
-            new(state.VMName, 1, state.VMId, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, null!, state.Host, 0),
+            state.With(vcpus: [vcpu, null!]),
+            state.With(vcpus: [new KvmVcpuTscState(0, vcpu.OffsetTicks, vcpu.TscKHz, 1UL << 47, 48), state.Vcpus[1]]),
+            new(state.VMName, 1, state.VMId, null, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, [.. state.Vcpus], null!, 0, null),
+            new(state.VMName, 1, state.VMId, null, state.ClockNanoseconds, state.RealtimeNanoseconds, state.HostTsc, null!, state.Host, 0, null),
         ];
         foreach (var one in invalid)
             Refusal.Of(machine, KvmErrorId.InvalidValue, () => Restore(machine, one, force: true));

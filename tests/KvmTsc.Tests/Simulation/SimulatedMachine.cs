@@ -50,10 +50,11 @@ internal sealed class SimulatedMachine : Machine
 
     public override KvmHostIdentity Host => new(
         SimulatedHost.Spec.Name,
+        "0123456789abcdef0123456789abcdef",
         SimulatedHost.Spec.BootId,
         "6.1.0-simulated",
         SimulatedHost.Spec.TscKHz,
-        SimulatedHost.Spec.ClockSynchronized,
+        SimulatedHost.Spec.ClockSynchronized ? 0x2001 : 0x40,
         (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
         SimulatedHost.SlewPpm,
         SimulatedHost.Spec.TaiOffsetSeconds);

@@ -11,10 +11,12 @@ internal static class States
         state.VMName,
         state.ProcessId,
         state.VMId,
+        state.Vmm,
         state.ClockNanoseconds,
         realtime ?? state.RealtimeNanoseconds,
         hostTsc ?? state.HostTsc,
         vcpus ?? [.. state.Vcpus],
         host ?? state.Host,
-        state.StoppedMicroseconds);
+        state.StoppedMicroseconds,
+        state.ToolVersion);
 }
