@@ -24,12 +24,14 @@
         'Invoke-KvmTscMigration'
         'New-KvmVM'
         'Remove-KvmVM'
+        'Repair-KvmMasterClock'
         'Resolve-KvmTscOffset'
         'Restore-KvmTscState'
         'Save-KvmTscState'
         'Set-KvmClock'
         'Set-KvmTscFrequency'
         'Set-KvmVcpuTscOffset'
+        'Test-KvmTscMigration'
         'Test-KvmVcpuTscOffset'
     )
     VariablesToExport    = @()

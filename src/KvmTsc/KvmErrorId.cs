@@ -45,11 +45,26 @@ public enum KvmErrorId
     /// <summary>The vCPUs' TSC offsets differ, or would.</summary>
     UnequalOffsets,
 
+    /// <summary>The vCPUs' TSC frequencies differ.</summary>
+    UnequalFrequencies,
+
+    /// <summary>A guest's TSC would be advanced by more than is allowed.</summary>
+    AdvanceTooLarge,
+
     /// <summary>The CLOCK_REALTIME given lies in this host's future.</summary>
     RealtimeInFuture,
 
     /// <summary>The CLOCK_REALTIME given is no reading of a clock.</summary>
     RealtimeInvalid,
+
+    /// <summary>CLOCK_REALTIME of a host is not synchronised.</summary>
+    ClockUnsynchronized,
+
+    /// <summary>CLOCK_REALTIME of two hosts may be off by more than is allowed.</summary>
+    ClockUncertain,
+
+    /// <summary>The hosts differ in how far TAI is ahead of UTC: a leap second.</summary>
+    TaiOffsetChanged,
 
     /// <summary>kvmclock would go backwards.</summary>
     ClockBackwards,

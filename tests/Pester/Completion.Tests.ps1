@@ -39,7 +39,10 @@ Describe 'Completion' -Tag Kvm {
         @{ Line = 'Remove-KvmVM bi'; Expected = 'big' }
         @{ Line = 'Invoke-KvmTscMigration bi'; Expected = 'big' }
         @{ Line = 'Invoke-KvmTscMigration big web0'; Expected = 'web01' }
+        @{ Line = 'Repair-KvmMasterClock bi'; Expected = 'big' }
         @{ Line = 'Restore-KvmTscState bi'; Expected = 'big' }
+        @{ Line = 'Test-KvmTscMigration bi'; Expected = 'big' }
+        @{ Line = 'Test-KvmTscMigration big web0'; Expected = 'web01' }
         @{ Line = 'Test-KvmVcpuTscOffset -Name bi'; Expected = 'big' }
         @{ Line = 'Get-KvmVcpu big -VcpuId 1'; Expected = '1', '10', '11' }
         @{ Line = 'Get-KvmVcpu web01 -VcpuId '; Expected = '0' }

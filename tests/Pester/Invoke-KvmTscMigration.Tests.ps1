@@ -95,7 +95,7 @@ Describe 'Invoke-KvmTscMigration' -Tag Kvm {
         }
         @{
             Name = 'a source whose offsets differ'; Id = 'UnequalOffsets'; Category = 'InvalidOperation'; Destination = 'web02'; Target = 'web02'; Message = 'different TSC offsets'
-            Action = 'Set-KvmVcpuTscOffset'; Prepare = { Set-KvmVcpuTscOffset web01 -VcpuId 1 -OffsetTicks 1000000000000001 -Force }
+            Action = 'Repair-KvmMasterClock'; Prepare = { Set-KvmVcpuTscOffset web01 -VcpuId 1 -OffsetTicks 1000000000000001 -Force }
         }
         @{
             Name = 'a destination whose guest would go back in time'; Id = 'GuestTscBackwards'; Category = 'InvalidOperation'; Destination = 'web02'; Target = 'web02 vCPU 0'
@@ -131,7 +131,7 @@ Describe 'Invoke-KvmTscMigration' -Tag Kvm {
         Set-KvmVcpuTscOffset web01 -VcpuId 1 -OffsetTicks 1000000000000001 -Force
         $null = Test-KvmVcpuTscOffset -Name web01
         $observed = Invoke-Observed { Invoke-KvmTscMigration web01 web02 -Force }
-        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web02 'master clock is off' 'Set-KvmVcpuTscOffset'
+        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web02 'master clock is off' 'Repair-KvmMasterClock'
         Get-KernelOffset web02 | Should-BeCollection -5000, -5000
     }
 

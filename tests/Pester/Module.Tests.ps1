@@ -1,8 +1,8 @@
 BeforeDiscovery {
     $script:names = (Import-PowerShellDataFile "$PSScriptRoot/../../KvmTsc.psd1").CmdletsToExport
     $setters = 'Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset'
-    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState'
-    $script:selecting = @($setters) + 'Get-KvmClock', 'Get-KvmVcpu', 'Get-KvmTscFrequency', 'Get-KvmVcpuTscOffset', 'Save-KvmTscState', 'Remove-KvmVM', 'Test-KvmVcpuTscOffset'
+    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState'
+    $script:selecting = @($setters) + 'Get-KvmClock', 'Get-KvmVcpu', 'Get-KvmTscFrequency', 'Get-KvmVcpuTscOffset', 'Save-KvmTscState', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Test-KvmVcpuTscOffset'
 }
 
 BeforeAll {
@@ -73,7 +73,7 @@ Describe 'The module' {
 
     It 'lets no other cmdlet be asked' {
         (Get-Command -Module KvmTsc | Where-Object { $_.Parameters.ContainsKey('WhatIf') }).Name | Sort-Object |
-            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState') | Sort-Object)
+            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState') | Sort-Object)
     }
 
     It 'lets <_> pass on what it has set' -ForEach $setters {
@@ -135,7 +135,11 @@ Describe 'The objects of a KVM host' -Tag Kvm {
             KvmTscOffsetTest      = Test-KvmVcpuTscOffset | Select-Object -First 1
             KvmTscState           = Save-KvmTscState web01
             KvmTscMigrationResult = Invoke-KvmTscMigration web01 web02 -Confirm:$false
+            KvmTscMigrationTest   = Test-KvmTscMigration web01 web02
+            KvmTscFinding         = (Test-KvmTscMigration web01 web01).Findings[0]
+            KvmMasterClockRepair  = Repair-KvmMasterClock web01 -Force
         }
+        $script:objects.KvmVcpuTscAdvance = $objects.KvmMasterClockRepair.Vcpus[1]
         $script:objects.KvmVcpuTscState = $objects.KvmTscState.Vcpus[1]
         $script:objects.KvmVcpuTscResult = $objects.KvmTscMigrationResult.Vcpus[1]
         $script:objects.KvmHostIdentity = $objects.KvmTscState.Host
@@ -206,6 +210,7 @@ Describe 'The objects of a KVM host' -Tag Kvm {
         @{ Name = 'KvmTscFrequency'; Script = { $args[0] | Set-KvmTscFrequency -PassThru } }
         @{ Name = 'KvmClock'; Script = { $args[0] | Save-KvmTscState } }
         @{ Name = 'KvmTscState'; Script = { $args[0] | Get-KvmClock } }
+        @{ Name = 'KvmMasterClockRepair'; Script = { $args[0] | Get-KvmClock } }
         @{ Name = 'KvmTscMigrationResult'; Script = { $args[0] | Test-KvmVcpuTscOffset } }
     ) {
         foreach ($form in $objects[$Name], (Copy-Deserialized $objects[$Name])) {

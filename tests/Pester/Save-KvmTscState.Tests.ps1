@@ -55,12 +55,12 @@ Describe 'Save-KvmTscState' -Tag Kvm {
         $observed = Invoke-Observed { Save-KvmTscState web0* }
         $observed.Output.VMName | Should-BeCollection @('web02')
         $observed.Errors | Should-BeCollection -Count 1
-        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web01 'different TSC offsets' 'Set-KvmVcpuTscOffset'
+        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web01 'different TSC offsets' 'Repair-KvmMasterClock'
 
         $null = Test-KvmVcpuTscOffset -Name web01
         $observed = Invoke-Observed { Save-KvmTscState web01 -Force }
         $observed.Output | Should-BeCollection @()
-        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web01 'master clock is off' 'Set-KvmVcpuTscOffset'
+        Assert-KvmError $observed.Errors[0] UnequalOffsets InvalidOperation web01 'master clock is off' 'Repair-KvmMasterClock'
         Set-KvmVcpuTscOffset web01 5
     }
 }

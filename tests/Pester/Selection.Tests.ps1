@@ -6,12 +6,13 @@ BeforeDiscovery {
         @{ Command = 'Get-KvmTscFrequency'; Values = @{} }
         @{ Command = 'Get-KvmVcpuTscOffset'; Values = @{} }
         @{ Command = 'Save-KvmTscState'; Values = @{} }
+        @{ Command = 'Repair-KvmMasterClock'; Values = @{} }
         @{ Command = 'Test-KvmVcpuTscOffset'; Values = @{} }
         @{ Command = 'Set-KvmClock'; Values = @{ ClockNanoseconds = 5000000000; PassThru = $true; Force = $true } }
         @{ Command = 'Set-KvmTscFrequency'; Values = @{ PassThru = $true } }
         @{ Command = 'Set-KvmVcpuTscOffset'; Values = @{ OffsetTicks = 77; PassThru = $true; Force = $true } }
     )
-    $script:ofVcpus = $cmdlets | Where-Object Command -NotIn 'Get-KvmClock', 'Save-KvmTscState', 'Set-KvmClock'
+    $script:ofVcpus = $cmdlets | Where-Object Command -NotIn 'Get-KvmClock', 'Repair-KvmMasterClock', 'Save-KvmTscState', 'Set-KvmClock'
     # One of each kind: of VMs, of vCPUs, and of vCPUs with a value.
     $script:kinds = $cmdlets | Where-Object Command -In 'Get-KvmClock', 'Get-KvmVcpuTscOffset', 'Set-KvmVcpuTscOffset'
 }

@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using KvmTsc.Machines;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
 
@@ -29,10 +30,19 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         var source = Targets.Single(Source);
         var destination = Targets.Single(Destination);
         TscMigration.RequireTwo(source, destination);
-        var restore = new TscRestore(destination, KvmTscState.Save(source, Force, Cancellation), Options);
+        var restore = new TscRestore(destination, Preflight(source, destination).Require(), Options);
         if (Confirmed(restore, source, destination))
             WriteObject(Restore(restore, destination.Identity.Name));
     });
+
+    /// <summary>Stops the source once. The destination's clocks are looked at when the question is asked, and when they are restored.</summary>
+    private TscPreflight Preflight(Machine source, Machine destination)
+    {
+        var preflight = TscPreflight.Run(source, destination, new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true }, Cancellation);
+        foreach (var finding in preflight.Result.Findings.Where(finding => finding.Severity == FindingSeverity.Warning))
+            WriteWarning($"{finding.Evidence} {finding.Action}");
+        return preflight;
+    }
 
     private bool Confirmed(TscRestore restore, Machine source, Machine destination)
     {

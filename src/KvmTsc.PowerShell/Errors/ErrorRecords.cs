@@ -33,7 +33,9 @@ internal static class ErrorRecords
             or KvmErrorId.PathUnsupported => ErrorCategory.InvalidArgument,
         KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch or KvmErrorId.StateDocumentInvalid => ErrorCategory.InvalidData,
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
-            or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded => ErrorCategory.InvalidOperation,
+            or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded
+            or KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain
+            or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
         KvmErrorId.FileReadFailed => ErrorCategory.ReadError,
         KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed or KvmErrorId.FileWriteFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,

@@ -18,9 +18,20 @@ internal static class ClockIoctls
 
     public static void SetClock(this IoctlBatch batch, KvmClockData value) => batch.Add(SetClockStep(batch, value));
 
-    public static void SetClock(this IoctlBatch batch, Slot<KvmClockData> value) => batch.Add(OnVM(KvmRequest.SetClock, value));
+    public static void SetClock(this IoctlBatch batch, Slot<KvmClockData> value) => batch.Add(SetClockStep(value));
 
-    public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => OnVM(KvmRequest.SetClock, batch.Reserve(value));
+    public static BatchStep SetClockStep(IoctlBatch batch, KvmClockData value) => SetClockStep(batch.Reserve(value));
+
+    /// <summary>Sets the clock to what a slot holds by then.</summary>
+    public static BatchStep SetClockStep(Slot<KvmClockData> value) => OnVM(KvmRequest.SetClock, value);
+
+    /// <summary>Reads a vCPU's guest TSC: unlike <see cref="GetClock"/> also while the master clock is off.</summary>
+    public static Slot<KvmMsr> GetGuestTsc(this IoctlBatch batch, int vcpuId)
+    {
+        var tsc = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.Tsc });
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, vcpuId, KvmRequest.GetMsrs, tsc.Offset, ArgumentIsSlot: true));
+        return tsc;
+    }
 
     /// <summary>Corrects a clock that is to be set again by what a reading shows to be wrong with it.</summary>
     /// <param name="batch">The batch.</param>

@@ -172,13 +172,18 @@ public static class GuestTsc
         }
 
         _ = machine.HostTsc.RatioFor(kHz);
-        if (machine.HostTsc.NeedsCatchUp(kHz) && !force)
-        {
-            throw new KvmException(
-                KvmErrorId.FrequencyUnsupported,
-                $"A guest TSC of {kHz} kHz is faster than this host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM would only push the TSC forward at every exit, for as long as the VM lives.",
-                "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
-        }
+        RefuseChased(machine, kHz, force);
+    }
+
+    /// <summary>Refuses a frequency that KVM only chases: it changes the offset of every vCPU by itself then, all the time.</summary>
+    internal static void RefuseChased(Machine machine, uint kHz, bool force)
+    {
+        if (force || !machine.HostTsc.NeedsCatchUp(kHz))
+            return;
+        throw new KvmException(
+            KvmErrorId.FrequencyUnsupported,
+            $"A guest TSC of {kHz} kHz is faster than this host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM only pushes the TSC forward at every exit, for as long as the VM lives.",
+            "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
     }
 
     private static TscSnapshot ReadBefore(Machine machine, IVMStop stop, IReadOnlyDictionary<int, long> offsets, bool force)

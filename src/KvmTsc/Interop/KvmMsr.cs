@@ -6,6 +6,9 @@ namespace KvmTsc.Interop;
 [StructLayout(LayoutKind.Sequential)]
 internal struct KvmMsr
 {
+    /// <summary><c>MSR_IA32_TSC</c>: the guest's TSC.</summary>
+    public const uint Tsc = 0x10;
+
     /// <summary><c>MSR_IA32_TSC_DEADLINE</c>.</summary>
     public const uint TscDeadline = 0x6E0;
 

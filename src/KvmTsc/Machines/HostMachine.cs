@@ -10,6 +10,12 @@ public abstract class HostMachine : Machine
     public override KvmHostIdentity Host => LocalHost.Identify(HostTsc.KHz);
 
     /// <inheritdoc/>
+    public override HostAbilities Abilities => LocalHost.Abilities;
+
+    /// <inheritdoc/>
+    public override string? ClockSource => LocalHost.ClockSource;
+
+    /// <inheritdoc/>
     public override ulong RealtimeNow => HostClock.RealtimeNow;
 
     /// <inheritdoc/>

@@ -15,8 +15,7 @@ public sealed class KvmHostInformation
     {
         var clock = HostClock.Read();
         HostTscTraits = HostProbe.TraitsOf(device);
-        HasTscOffset = HostProbe.Of(device).HasTscOffset;
-        ClockFlags = (KvmClockFlags)device.Check(KvmCapability.AdjustClock);
+        Abilities = HostAbilities.Of(device);
         MaximumVcpus = device.Check(KvmCapability.MaxVcpus);
         HasKvmclockCtrl = device.Check(KvmCapability.KvmclockCtrl) != 0;
         HasVMTscControl = device.Check(KvmCapability.VMTscControl) != 0;
@@ -28,6 +27,8 @@ public sealed class KvmHostInformation
     }
 
     private HostTscTraits HostTscTraits { get; }
+
+    private HostAbilities Abilities { get; }
 
     /// <summary>Asks the kernel.</summary>
     /// <exception cref="KvmException">This machine or this user cannot use KVM.</exception>
@@ -56,10 +57,10 @@ public sealed class KvmHostInformation
     public int MaximumVcpus { get; }
 
     /// <summary>Whether vCPUs have <c>KVM_VCPU_TSC_OFFSET</c> (Linux 5.16).</summary>
-    public bool HasTscOffset { get; }
+    public bool HasTscOffset => Abilities.HasTscOffset;
 
     /// <summary>The flags that <c>KVM_GET_CLOCK</c> can give; Realtime and HostTsc came in Linux 5.16.</summary>
-    public KvmClockFlags ClockFlags { get; }
+    public KvmClockFlags ClockFlags => Abilities.ClockFlags;
 
     /// <summary>Whether a paused guest can be told so (<c>KVM_KVMCLOCK_CTRL</c>), which keeps it from reporting soft lockups.</summary>
     public bool HasKvmclockCtrl { get; }
@@ -68,11 +69,10 @@ public sealed class KvmHostInformation
     public bool HasVMTscControl { get; }
 
     /// <summary>Whether clocks can be migrated on this host: offsets, and clock readings with host TSC and CLOCK_REALTIME.</summary>
-    public bool CanMigrateTsc =>
-        HasTscOffset && ClockFlags.HasFlag(KvmClockFlags.Realtime | KvmClockFlags.HostTsc) && ClockSource == "tsc";
+    public bool CanMigrateTsc => HasTscOffset && Abilities.HasTriple && MasterClock.IsPossibleWith(ClockSource);
 
     /// <summary>The host's clocksource; KVM's master clock needs tsc.</summary>
-    public string? ClockSource { get; } = KernelFiles.ReadLine("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    public string? ClockSource { get; } = LocalHost.ClockSource;
 
     /// <summary>The host's TSC frequency as KVM uses it, in kHz.</summary>
     public uint TscKHz => HostTscTraits.KHz;

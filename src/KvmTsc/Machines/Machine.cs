@@ -26,6 +26,12 @@ public abstract class Machine
     /// <summary>What the host's TSC is like.</summary>
     public abstract HostTscTraits HostTsc { get; }
 
+    /// <summary>What the kernel of its host has of what clocks are migrated by.</summary>
+    public abstract HostAbilities Abilities { get; }
+
+    /// <summary>The clocksource of its host, null where it cannot be told.</summary>
+    public abstract string? ClockSource { get; }
+
     /// <summary>Whether its guest ever ran: time may go backwards only for a guest that has not seen any.</summary>
     public abstract bool GuestHasRun { get; }
 

@@ -74,7 +74,7 @@ internal sealed class ClockLine
     /// tolerance ran beside its frequency on the source; between hosts what either clock may have been off by. The time that KVM_SET_CLOCK
     /// took comes on top.
     /// </summary>
-    private static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
+    internal static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
     {
         const double PvclockPpm = 0.001;
         var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);

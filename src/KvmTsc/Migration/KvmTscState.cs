@@ -114,7 +114,7 @@ public sealed class KvmTscState
             throw new KvmException(
                 KvmErrorId.UnequalOffsets,
                 $"The vCPUs of {vmName} have {distinct.Length} different TSC offsets, {distinct.Max() - (Int128)distinct.Min()} ticks apart.",
-                "Write one offset to all of its vCPUs (Set-KvmVcpuTscOffset). Use -Force to take each as it is: the destination's master clock will be off then.");
+                "Bring its vCPUs back to one offset (Repair-KvmMasterClock). Use -Force to take each as it is: the destination's master clock will be off then.");
         }
     }
 
@@ -137,6 +137,6 @@ public sealed class KvmTscState
             : new KvmException(
                 KvmErrorId.UnequalOffsets,
                 $"The vCPUs of {name} have different TSC offsets, so KVM's master clock is off and kvmclock gives no host TSC and CLOCK_REALTIME: there is nothing to migrate.",
-                "Write one offset to all of its vCPUs (Set-KvmVcpuTscOffset), then try again.");
+                "Bring its vCPUs back to one offset (Repair-KvmMasterClock), then try again.");
     }
 }

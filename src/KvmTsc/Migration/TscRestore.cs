@@ -41,12 +41,8 @@ public sealed class TscRestore
         _state = state;
         _options = options;
         state.Validate();
-        RequireSameVcpus();
-        if (!options.Force)
-            KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
-        GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), options.Force);
-        if (Counts)
-            GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
+        foreach (var rule in RestoreRules.Of(machine, state, options.Downtime))
+            rule(options.Force);
         _host = machine.Host;
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
@@ -225,7 +221,8 @@ public sealed class TscRestore
         }
     }
 
-    private void RefuseBackwards(TscSnapshot before)
+    /// <summary>Refuses to take the clocks of a guest that has run back.</summary>
+    internal void RefuseBackwards(TscSnapshot before)
     {
         if (_options.Force || !_guestHasRun)
             return;
@@ -242,15 +239,5 @@ public sealed class TscRestore
                 unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, before))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }
-    }
-
-    private void RequireSameVcpus()
-    {
-        if (_state.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(_machine.VcpuIds))
-            return;
-        throw new KvmException(
-            KvmErrorId.VcpuMismatch,
-            $"The state has vCPUs {VcpuRange.Format([.. _state.Vcpus.Select(vcpu => vcpu.VcpuId).Order()])}, {_machine.Identity.Name} has {VcpuRange.Format(_machine.VcpuIds)}.",
-            "Restore it to a VM with the same vCPUs as the source.");
     }
 }

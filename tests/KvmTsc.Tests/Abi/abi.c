@@ -81,7 +81,8 @@ static void constants(void)
     CONSTANT(ClockIoctls.AddressOffset, offsetof(struct kvm_device_attr, addr));
 
     CONSTANT(Timex.Unsynchronized, STA_UNSYNC);
-    CONSTANT(KvmMsr.TscDeadline, 0x6E0); /* MSR_IA32_TSC_DEADLINE, asm/msr-index.h: not exported */
+    CONSTANT(KvmMsr.Tsc, 0x10); /* MSR_IA32_TSC, asm/msr-index.h: not exported */
+    CONSTANT(KvmMsr.TscDeadline, 0x6E0); /* MSR_IA32_TSC_DEADLINE, the same */
 
     CONSTANT(LibC.PROT_READ, PROT_READ);
     CONSTANT(LibC.PROT_WRITE, PROT_WRITE);

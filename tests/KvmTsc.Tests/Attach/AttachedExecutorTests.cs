@@ -5,6 +5,7 @@ using KvmTsc.Execution.Attach;
 using KvmTsc.Interop;
 using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.Processes;
 using KvmTsc.Tests.Discovery;
 using KvmTsc.Tests.Kernel;
@@ -171,6 +172,38 @@ public sealed class AttachedExecutorTests(Programs programs)
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(to.VcpuIds, id => Assert.Equal(OffsetInDebugfs(from, id), OffsetInDebugfs(to, id)));
         Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
+    }
+
+    [Fact]
+    public void A_running_VM_whose_offsets_diverged_is_repaired_in_one_stop()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var offset = OffsetInDebugfs(machine, 1);
+
+        // Of vCPU 0, which spins: one that halts does not look at the offsets before it wakes.
+        GuestTsc.SetOffsets(machine, new Dictionary<int, long> { [0] = offset + 3_000_000 }, force: true, CancellationToken.None);
+        Until.True(() => GuestClock.Read(machine, CancellationToken.None), clock => clock.Flags == KvmClockFlags.None);
+
+        var result = MasterClock.Repair(machine, 1, force: false, CancellationToken.None);
+        Assert.Equal((KvmClockFlags.None, KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc), (result.OldFlags, result.NewFlags));
+        Assert.Equal([0, 3_000_000, 3_000_000], result.Vcpus.Select(vcpu => vcpu.AdvancedTicks));
+        Assert.All(machine.VcpuIds, id => Assert.Equal(offset + 3_000_000, OffsetInDebugfs(machine, id)));
+        Assert.Equal(result.NewFlags, GuestClock.Read(machine, CancellationToken.None).Flags);
+        Assert.True(result.StoppedMicroseconds > 0);
+    }
+
+    [Fact]
+    public void A_preflight_stops_a_running_VM_once_and_changes_nothing()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var before = machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)).ToArray();
+        var result = TscPreflight.Run(machine, null, new TscPreflightOptions(), CancellationToken.None).Result;
+        Assert.True(result.Passed);
+        Assert.Equal((null, ResidualMeasure.HostTsc), (result.VMName, result.MeasuredBy));
+        Assert.True(result.SourceStoppedMicroseconds > 0);
+        Assert.Equal(before, machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)));
     }
 
     [Fact]

@@ -35,6 +35,7 @@ internal sealed class FaultRun
             "set offsets" => () => GuestTsc.SetOffsets(Machine, VcpuIds.ToDictionary(id => id, _ => 1L << 60), force: true, cancellationToken),
             "set one offset" => () => GuestTsc.SetOffsets(Machine, new Dictionary<int, long> { [1] = 1L << 60 }, force: true, cancellationToken),
             "set frequencies" => () => GuestTsc.SetFrequencies(Machine, VcpuIds.ToDictionary(id => id, _ => 1_900_000u), force: false, cancellationToken),
+            "repair" => () => MasterClock.Repair(Machine, 0, force: true, cancellationToken),
             "set clock" => () => GuestClock.Set(Machine, 1UL << 55, null, force: true, cancellationToken),
             _ => throw new ArgumentOutOfRangeException(nameof(operation)),
         };

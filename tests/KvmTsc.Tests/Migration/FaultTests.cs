@@ -12,7 +12,7 @@ public sealed class FaultTests
     private const int ENOMEM = 12;
     private const int EINVAL = 22;
 
-    private static readonly string[] s_operations = ["restore", "restore as documented", "restore on one host", "set offsets", "set one offset", "set frequencies", "set clock"];
+    private static readonly string[] s_operations = ["restore", "restore as documented", "restore on one host", "set offsets", "set one offset", "set frequencies", "set clock", "repair"];
 
     public static TheoryData<string, string> Cases
     {
@@ -81,6 +81,7 @@ public sealed class FaultTests
 
     [Theory]
     [InlineData("set offsets")]
+    [InlineData("repair")]
     [InlineData("restore")]
     public void What_is_only_for_the_guests_convenience_may_fail(string operation)
     {
@@ -98,6 +99,7 @@ public sealed class FaultTests
     /// <summary>A pending timer fires by the offset that was in force when it was armed, and only when it is written is it armed anew.</summary>
     [Theory]
     [InlineData("set offsets")]
+    [InlineData("repair")]
     [InlineData("restore")]
     [InlineData("restore on one host")]
     public void Whether_it_succeeds_or_fails_timers_are_armed_for_the_offset_that_is_there_afterwards(string operation)
@@ -119,6 +121,7 @@ public sealed class FaultTests
 
     [Theory]
     [InlineData("set offsets")]
+    [InlineData("repair")]
     [InlineData("restore")]
     public void A_guest_with_kvmclock_is_told_that_it_was_stopped(string operation)
     {
@@ -131,6 +134,7 @@ public sealed class FaultTests
 
     [Theory]
     [InlineData("set offsets")]
+    [InlineData("repair")]
     [InlineData("restore")]
     [InlineData("restore on one host")]
     public void An_offset_that_does_not_read_back_is_put_back(string operation)
@@ -215,6 +219,7 @@ public sealed class FaultTests
         KvmIoctl.SetTscKHz => "KVM_SET_TSC_KHZ",
         KvmIoctl.GetDeviceAttr => "KVM_GET_DEVICE_ATTR",
         KvmIoctl.SetDeviceAttr => "KVM_SET_DEVICE_ATTR",
+        KvmIoctl.GetMsrs => "KVM_GET_MSRS",
         _ => throw new ArgumentOutOfRangeException(nameof(request)),
     };
 }

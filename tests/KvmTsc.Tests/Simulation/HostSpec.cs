@@ -1,3 +1,5 @@
+using KvmTsc.Clocks;
+
 namespace KvmTsc.Tests.Simulation;
 
 /// <summary>A host to be simulated.</summary>
@@ -13,6 +15,13 @@ internal sealed record HostSpec(ulong TscHz, uint TscKHz, ulong TscStart, TscSca
 
     /// <summary>How far CLOCK_REALTIME is from the true time.</summary>
     public long RealtimeErrorNanoseconds { get; init; }
+
+    public bool ClockSynchronized { get; init; } = true;
+
+    public int TaiOffsetSeconds { get; init; } = 37;
+
+    /// <summary>The flags that its kernel's KVM_GET_CLOCK knows.</summary>
+    public KvmClockFlags ClockFlags { get; init; } = KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc;
 
     public uint TolerancePpm { get; init; } = 250;
 

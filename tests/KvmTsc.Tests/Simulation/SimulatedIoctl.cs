@@ -10,7 +10,10 @@ internal readonly record struct SimulatedIoctl(int Number, int? VcpuId, KvmIoctl
     public bool IsWrite => Request is KvmIoctl.SetClock or KvmIoctl.SetDeviceAttr or KvmIoctl.SetTscKHz or KvmIoctl.KvmclockCtrl or KvmIoctl.SetMsrs;
 
     /// <summary>Whether it is for the guest's convenience, so that nothing depends on its success.</summary>
-    public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl or KvmIoctl.GetMsrs or KvmIoctl.SetMsrs;
+    public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl || (Request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs && Msr == 0x6E0);
+
+    /// <summary>The MSR that is read or written.</summary>
+    public uint Msr { get; init; }
 
     /// <summary>What KVM_GET_CLOCK gave.</summary>
     public SimulatedClockReading? Clock { get; init; }

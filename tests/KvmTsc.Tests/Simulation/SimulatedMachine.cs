@@ -1,6 +1,7 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Machines;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Tests.Simulation;
 
@@ -53,12 +54,21 @@ internal sealed class SimulatedMachine : Machine
         SimulatedHost.Spec.BootId,
         "6.1.0-simulated",
         SimulatedHost.Spec.TscKHz,
-        clockStatus: 0x2001,
+        SimulatedHost.Spec.ClockSynchronized ? 0x2001 : 0x40,
         (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
         SimulatedHost.SlewPpm,
-        taiOffsetSeconds: 37);
+        SimulatedHost.Spec.TaiOffsetSeconds);
 
     public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
+
+    public override HostAbilities Abilities => new(SimulatedHost.Spec.OffsetErrno == 0, SimulatedHost.Spec.ClockFlags);
+
+    /// <summary>What keeps KvmTsc from working on it.</summary>
+    public AttachObstacle? Obstacle { get; set; }
+
+    public override AttachObstacle? FindAttachObstacle() => Obstacle;
+
+    public override string? ClockSource => VM.ClocksourceIsTsc ? "tsc" : "hpet";
 
     public override bool GuestHasRun => _guestHasRun;
 
@@ -79,7 +89,7 @@ internal sealed class SimulatedMachine : Machine
     /// <summary>Issues one ioctl as a process would that is not under test.</summary>
     public int Issue(int? vcpuId, KvmIoctl request, nint argument)
     {
-        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0);
+        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0) { Msr = request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs ? MsrOf(argument) : 0 };
         SimulatedHost.Time.Advance(SimulatedHost.Spec.IoctlPicoseconds);
         var errno = Fault?.Invoke(ioctl) ?? 0;
         if (errno != 0 && request == KvmIoctl.SetTscKHz)
@@ -91,6 +101,8 @@ internal sealed class SimulatedMachine : Machine
         Meddle?.Invoke(ioctl);
         return ioctl.Result;
     }
+
+    private static unsafe uint MsrOf(nint argument) => *(uint*)(argument + 8);
 
     /// <summary>Everything that a failure has to leave as it was, except for kvmclock, which goes on.</summary>
     public IReadOnlyList<VcpuPicture> Picture() =>

@@ -15,6 +15,7 @@ internal sealed unsafe class SimulatedVM
     private const int TscStable = 2;
     private const int Realtime = 4;
     private const int HostTsc = 8;
+    private const uint Tsc = 0x10;
     private const uint TscDeadline = 0x6E0;
     private const ulong IntelMaximumRatio = 0xFFFFFFFF_FFFFFFFF;
     private const ulong AmdMaximumRatio = 0x000000FF_FFFFFFFF;
@@ -46,6 +47,9 @@ internal sealed unsafe class SimulatedVM
 
     /// <summary>Whether the host's clocksource is tsc.</summary>
     public bool ClocksourceIsTsc { get; set; } = true;
+
+    /// <summary>Whether the host was suspended while the VM ran: KVM gives it no master clock any more.</summary>
+    public bool WasSuspended { get; set; }
 
     public bool MasterClock { get; private set; }
 
@@ -167,14 +171,16 @@ internal sealed unsafe class SimulatedVM
         return 0;
     }
 
-    /// <summary>The one MSR that matters here; returns how many were processed, as the kernel does, which is no error where it is none.</summary>
+    /// <summary>The MSRs that matter here; returns how many were processed, as the kernel does, which is no error where it is none.</summary>
     private static int Msr(SimulatedVcpu vcpu, KvmIoctl request, nint argument)
     {
         var (count, index) = (*(uint*)argument, *(uint*)(argument + 8));
-        if (count != 1 || index != TscDeadline)
+        if (count != 1 || !(index == TscDeadline || (index == Tsc && request == KvmIoctl.GetMsrs)))
             return 0;
         var data = (ulong*)(argument + 16);
-        if (request == KvmIoctl.GetMsrs)
+        if (index == Tsc)
+            *data = vcpu.GuestTscNow;
+        else if (request == KvmIoctl.GetMsrs)
             *data = vcpu.TscDeadline;
         else
             (vcpu.TscDeadline, vcpu.TscDeadlineOffset) = (*data, vcpu.Offset);
@@ -239,7 +245,7 @@ internal sealed unsafe class SimulatedVM
         _masterClockRequested = false;
         _masterNanoseconds = _host.RawNanoseconds;
         _masterTsc = _host.Tsc;
-        MasterClock = ClocksourceIsTsc && VcpusMatch;
+        MasterClock = ClocksourceIsTsc && VcpusMatch && !WasSuspended;
     }
 
     private void CatchUp(SimulatedVcpu vcpu)

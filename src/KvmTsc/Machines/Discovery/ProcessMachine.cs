@@ -8,7 +8,7 @@ namespace KvmTsc.Machines.Discovery;
 /// <summary>A VM that another process of this host runs, as it was when it was looked at.</summary>
 public sealed class ProcessMachine : HostMachine
 {
-    private static readonly Lazy<HostTscTraits> s_hostTsc = new(ReadHostTsc);
+    private static readonly Lazy<HostTscTraits> s_hostTsc = new(() => LocalHost.Tsc);
     private readonly bool _isOnlyVM;
 
     internal ProcessMachine(VMIdentity identity, string vmm, ulong startTime, FoundVM vm, bool isOnlyVM)
@@ -75,12 +75,6 @@ public sealed class ProcessMachine : HostMachine
             var (threadId, state) = threads.Look(id);
             return new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId, state);
         }
-    }
-
-    private static HostTscTraits ReadHostTsc()
-    {
-        using var device = KvmDevice.Open();
-        return HostProbe.TraitsOf(device);
     }
 
     private AttachObstacle Doubt() => new(

@@ -1,0 +1,72 @@
+using System.Management.Automation;
+using KvmTsc.Machines;
+using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
+using KvmTsc.PowerShell.Binding;
+using KvmTsc.PowerShell.Completion;
+
+namespace KvmTsc.PowerShell.Commands;
+
+/// <summary>Tells whether a migration would work, how exactly, and what stands in its way.</summary>
+[Cmdlet(VerbsDiagnostic.Test, "KvmTscMigration")]
+[OutputType(typeof(KvmTscMigrationTest))]
+public sealed class TestKvmTscMigrationCommand : KvmCommand
+{
+    /// <summary>What the clocks are taken from: a VM, by its name or an object of Get-KvmVM, or a state of Save-KvmTscState.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
+    [ValidateNotNull]
+    [Source]
+    [ArgumentCompleter(typeof(VMNameCompleter))]
+    [Alias("State")]
+    public object Source { get; set; } = null!;
+
+    /// <summary>The VM that is to get them; a VM that this host is yet to run if none is given.</summary>
+    [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
+    [FromProperties(typeof(VMReference))]
+    [ArgumentCompleter(typeof(VMNameCompleter))]
+    public VMReference? Destination { get; set; }
+
+    /// <summary>What is to become of the time during which the guest stands still: see Invoke-KvmTscMigration.</summary>
+    [Parameter]
+    public TscDowntime Downtime { get; set; }
+
+    /// <summary>The downtime to come, in seconds, for the predicted bound.</summary>
+    [Parameter]
+    [ValidateRange(0.0, 1e9)]
+    public double DowntimeSeconds { get; set; }
+
+    /// <summary>By how many microseconds CLOCK_REALTIME of both hosts may be off, together.</summary>
+    [Parameter]
+    [ValidateRange(0.0, double.MaxValue)]
+    public double MaximumErrorMicroseconds { get; set; } = TscPreflightOptions.DefaultMaximumErrorMicroseconds;
+
+    /// <summary>The destination is to be restored when it is resumed: its clocks do not matter yet, and it is not stopped.</summary>
+    [Parameter]
+    public SwitchParameter AtResume { get; set; }
+
+    /// <summary>The migration is to be forced: what that lifts is a warning, not an error.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
+    /// <summary>Writes only whether it would work.</summary>
+    [Parameter]
+    public SwitchParameter Quiet { get; set; }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord() => For((Source as KvmTscState)?.VMName ?? Source, () =>
+    {
+        var destination = Destination is null ? null : Targets.Single(Destination);
+        var options = new TscPreflightOptions
+        {
+            MaximumErrorMicroseconds = MaximumErrorMicroseconds,
+            Downtime = Downtime,
+            DowntimeSeconds = DowntimeSeconds,
+            Force = Force,
+            LeavesDestinationAlone = AtResume,
+        };
+        var preflight = Source is KvmTscState state
+            ? TscPreflight.Run(state, destination, options, Cancellation)
+            : TscPreflight.Run(Targets.Single((VMReference)Source), destination, options, Cancellation);
+        WriteObject(Quiet ? preflight.Result.Passed : preflight.Result);
+    });
+}

@@ -1,0 +1,59 @@
+namespace KvmTsc.Migration.Preflight;
+
+/// <summary>Whether a migration would work, and how exactly.</summary>
+public sealed class KvmTscMigrationTest
+{
+    internal KvmTscMigrationTest(MigrationSubject source, MigrationSubject destination, MigrationForecast? forecast, IReadOnlyList<KvmTscFinding> findings)
+    {
+        SourceVMName = source.VMName;
+        SourceMachineName = source.MachineName;
+        SourceStoppedMicroseconds = source.StoppedMicroseconds;
+        VMName = destination.VMName;
+        MachineName = destination.MachineName;
+        StoppedMicroseconds = destination.StoppedMicroseconds;
+        MeasuredBy = forecast?.MeasuredBy;
+        DowntimeNanoseconds = forecast?.DowntimeNanoseconds;
+        ErrorBoundNanoseconds = forecast?.ErrorBoundNanoseconds;
+        DriftPpm = forecast?.DriftPpm;
+        Findings = findings.OrderByDescending(finding => finding.Severity).ToArray();
+    }
+
+    /// <summary>The VM that the clocks are of.</summary>
+    public string? SourceVMName { get; }
+
+    /// <summary>The host that the clocks are of.</summary>
+    public string? SourceMachineName { get; }
+
+    /// <summary>The VM that is to get them, null where only its host was looked at.</summary>
+    public string? VMName { get; }
+
+    /// <summary>The host that it is on.</summary>
+    public string? MachineName { get; }
+
+    /// <summary>Whether the migration would be done: there is no finding of severity Error.</summary>
+    public bool Passed => Findings.All(finding => finding.Severity != FindingSeverity.Error);
+
+    /// <summary>By what the time in between would be measured; null where the source could not be read.</summary>
+    public ResidualMeasure? MeasuredBy { get; }
+
+    /// <summary>The downtime that the bound is for: the time since the capture, and what was asked for.</summary>
+    public long? DowntimeNanoseconds { get; }
+
+    /// <summary>How far off the clocks can be by the inputs, but for the time that setting kvmclock takes.</summary>
+    public double? ErrorBoundNanoseconds { get; }
+
+    /// <summary>By how much the guest's TSC will be faster than it was on the source, in parts per million; null where it cannot be had.</summary>
+    public double? DriftPpm { get; }
+
+    /// <summary>The same in seconds per day.</summary>
+    public double? DriftSecondsPerDay => DriftPpm * 0.0864;
+
+    /// <summary>Everything that was found, what is worst first.</summary>
+    public IReadOnlyList<KvmTscFinding> Findings { get; }
+
+    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if its clocks were not captured now.</summary>
+    public double? SourceStoppedMicroseconds { get; }
+
+    /// <summary>For how long the destination's VMM was stopped for this, in microseconds; null if that failed.</summary>
+    public double? StoppedMicroseconds { get; }
+}

@@ -1,0 +1,32 @@
+using KvmTsc.Clocks;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Migration.Preflight;
+
+/// <summary>How exact a migration would be.</summary>
+/// <param name="MeasuredBy">By what the time in between would be measured.</param>
+/// <param name="DowntimeNanoseconds">That time.</param>
+/// <param name="ErrorBoundNanoseconds">How far off the clocks can be by the inputs.</param>
+/// <param name="DriftPpm">By how much the guest's TSC will be faster than on the source; null where the destination cannot have its frequency.</param>
+internal sealed record MigrationForecast(ResidualMeasure MeasuredBy, long DowntimeNanoseconds, double ErrorBoundNanoseconds, double? DriftPpm)
+{
+    public static MigrationForecast Of(KvmTscState state, Machine destination, double downtimeSeconds)
+    {
+        var host = destination.Host;
+        var measure = ClockLine.IsOneTsc(state, host, destination.HostTscNow) ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
+        var passed = Math.Max(0, TscArithmetic.Distance(state.RealtimeNanoseconds, destination.RealtimeNow));
+        var downtime = passed + (long)(downtimeSeconds * 1e9);
+        return new MigrationForecast(measure, downtime, ClockLine.BoundOf(state, host, measure, downtime), DriftOf(state, destination));
+    }
+
+    private static double? DriftOf(KvmTscState state, Machine destination) => state.Vcpus.All(vcpu => destination.HostTsc.Supports(vcpu.TscKHz))
+        ? state.Vcpus.Select(vcpu => DriftOf(state, vcpu, destination.HostTsc)).MaxBy(Math.Abs)
+        : null;
+
+    private static double DriftOf(KvmTscState state, KvmVcpuTscState vcpu, HostTscTraits destination)
+    {
+        var before = vcpu.Ratio.ScaleFrequency(state.Host.TscKHz);
+        var after = destination.NeedsCatchUp(vcpu.TscKHz) ? vcpu.TscKHz : destination.RatioFor(vcpu.TscKHz).ScaleFrequency(destination.KHz);
+        return ((after / before) - 1) * 1e6;
+    }
+}

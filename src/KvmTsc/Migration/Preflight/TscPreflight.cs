@@ -1,0 +1,180 @@
+using KvmTsc.Clocks;
+using KvmTsc.Machines;
+
+namespace KvmTsc.Migration.Preflight;
+
+/// <summary>
+/// Finds everything that would make a migration fail or be inexact, without changing anything: by the rules by which it would be refused.
+/// Neither side is stopped more than once.
+/// </summary>
+public sealed class TscPreflight
+{
+    private readonly TscPreflightOptions _options;
+    private readonly CancellationToken _cancellationToken;
+    private readonly Findings _findings;
+    private bool _areTwo = true;
+    private double? _sourceStopped;
+
+    private TscPreflight(TscPreflightOptions options, CancellationToken cancellationToken)
+    {
+        _options = options;
+        _cancellationToken = cancellationToken;
+        _findings = new Findings(options.Force);
+    }
+
+    /// <summary>What was found.</summary>
+    public KvmTscMigrationTest Result { get; private set; } = null!;
+
+    /// <summary>The source's clocks; null if they could not be captured.</summary>
+    public KvmTscState? State { get; private set; }
+
+    /// <summary>Looks at a migration from a VM.</summary>
+    /// <param name="source">The VM whose clocks are to be taken.</param>
+    /// <param name="destination">The VM that is to get them, null for a VM of this host that is yet to come.</param>
+    /// <param name="options">What to judge by.</param>
+    /// <param name="cancellationToken">Ends waiting for either VM.</param>
+    /// <exception cref="KvmException">This host could not be looked at.</exception>
+    public static TscPreflight Run(Machine source, Machine? destination, TscPreflightOptions options, CancellationToken cancellationToken)
+    {
+        var preflight = new TscPreflight(options, cancellationToken);
+        preflight._areTwo = destination is null || preflight._findings.Succeeds(MigrationSide.Both, () => TscMigration.RequireTwo(source, destination));
+        preflight.Capture(source);
+        preflight.Look(source.Identity.Name, source.Host, destination ?? new PlannedMachine(source.VcpuIds));
+        return preflight;
+    }
+
+    /// <summary>Looks at a restore of a captured state.</summary>
+    /// <param name="state">The state.</param>
+    /// <param name="destination">The VM that is to get it, null for a VM of this host that is yet to come.</param>
+    /// <param name="options">What to judge by.</param>
+    /// <param name="cancellationToken">Ends waiting for the destination.</param>
+    /// <exception cref="KvmException">This host could not be looked at.</exception>
+    public static TscPreflight Run(KvmTscState state, Machine? destination, TscPreflightOptions options, CancellationToken cancellationToken)
+    {
+        var preflight = new TscPreflight(options, cancellationToken);
+        if (preflight._findings.Succeeds(MigrationSide.Source, state.Validate))
+            preflight.State = state;
+        var vcpus = preflight.State is null ? [] : state.Vcpus.Select(vcpu => vcpu.VcpuId);
+        preflight.Look(state.VMName, state.Host, destination ?? new PlannedMachine([.. vcpus.Order()]));
+        return preflight;
+    }
+
+    /// <summary>The source's clocks, if nothing forbids to migrate them.</summary>
+    /// <exception cref="KvmException">The first of the errors that were found, as the migration itself would give it.</exception>
+    public KvmTscState Require() => _findings.FirstError is null ? State! : throw _findings.FirstError;
+
+    private void Capture(Machine source)
+    {
+        if (CanAttach(source, MigrationSide.Source) && IsAble(source, MigrationSide.Source))
+            _findings.Succeeds(MigrationSide.Source, () => State = KvmTscState.Save(source, force: true, _cancellationToken));
+        _sourceStopped = State?.StoppedMicroseconds;
+    }
+
+    private void Look(string? sourceName, KvmHostIdentity? sourceHost, Machine destination)
+    {
+        var canStop = CanAttach(destination, MigrationSide.Destination) && IsAble(destination, MigrationSide.Destination);
+        _findings.Succeeds(MigrationSide.Destination, () => MasterClock.RefuseClockSource(destination));
+        var (forecast, obeys) = State is null ? (null, false) : Compare(State, destination);
+        var isStopped = canStop && _areTwo && !_options.LeavesDestinationAlone && destination is not PlannedMachine;
+        Result = new KvmTscMigrationTest(
+            new MigrationSubject(sourceName, sourceHost?.MachineName, _sourceStopped),
+            new MigrationSubject(
+                destination is PlannedMachine ? null : destination.Identity.Name, destination.Host.MachineName, isStopped ? StopOnce(destination, obeys) : 0),
+            forecast,
+            _findings.All);
+    }
+
+    private (MigrationForecast Forecast, bool Obeys) Compare(KvmTscState state, Machine destination)
+    {
+        var refused = RestoreRules.Of(destination, state, _options.Downtime).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
+        var forecast = MigrationForecast.Of(state, destination, _options.DowntimeSeconds);
+        if (_options.Downtime == TscDowntime.Count)
+            CompareClocks(state.Host, destination.Host, forecast.MeasuredBy);
+        if (forecast.DriftPpm is { } ppm)
+            TellDrift(ppm, state.Vcpus.Min(vcpu => vcpu.TscKHz));
+        return (forecast, refused == 0);
+    }
+
+    private void CompareClocks(KvmHostIdentity source, KvmHostIdentity destination, ResidualMeasure measure)
+    {
+        _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseTaiChange(source, destination)));
+        if (measure == ResidualMeasure.HostTsc)
+        {
+            if (!destination.ClockSynchronized)
+                TellUnsynchronized(destination);
+            return;
+        }
+
+        var areKept = _findings.Obeys(MigrationSide.Source, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(source)))
+            & _findings.Obeys(MigrationSide.Destination, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(destination)));
+        if (areKept)
+            _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseUncertain(source, destination, _options.MaximumErrorMicroseconds)));
+        TellUnknownTai(MigrationSide.Source, source);
+        TellUnknownTai(MigrationSide.Destination, destination);
+    }
+
+    private static Action<bool> ByJudgement(Action refuse) => force =>
+    {
+        if (!force)
+            refuse();
+    };
+
+    private void TellUnsynchronized(KvmHostIdentity host) => _findings.Add(
+        FindingSeverity.Information,
+        MigrationSide.Both,
+        nameof(KvmErrorId.ClockUnsynchronized),
+        $"CLOCK_REALTIME of {host.MachineName} is not synchronised. Source and destination have the same, so that matters only if it is set in between.",
+        "Have an NTP client synchronise it (chronyc tracking, timedatectl).");
+
+    private void TellUnknownTai(MigrationSide side, KvmHostIdentity host)
+    {
+        if (!RealtimeRules.IsTaiUnknown(host))
+            return;
+        _findings.Add(
+            FindingSeverity.Information,
+            side,
+            "TaiOffsetUnknown",
+            $"Nobody told the kernel of {host.MachineName} how far TAI is ahead of UTC: a leap second in between would go unnoticed.",
+            "Have the NTP client tell it (chrony: leapsectz right/UTC).");
+    }
+
+    private void TellDrift(double ppm, uint slowestKHz)
+    {
+        const double Unnoticeable = 0.001;
+        if (Math.Abs(ppm) < Unnoticeable)
+            return;
+        var rounding = 1e6 / slowestKHz;
+        _findings.Add(
+            Math.Abs(ppm) <= rounding ? FindingSeverity.Information : FindingSeverity.Warning,
+            MigrationSide.Both,
+            "TscDrift",
+            FormattableString.Invariant(
+                $"The guest's TSC will be {Math.Abs(ppm):0.###} ppm {(ppm < 0 ? "slower" : "faster")} than it was on the source, {Math.Abs(ppm) * 0.0864:0.###} s a day; the hosts' frequencies are known to {rounding:0.###} ppm."),
+            "An NTP client in the guest makes up for that. To avoid it, use a host with TSC scaling, or one whose TSC is nearer to the source's.");
+    }
+
+    private double? StopOnce(Machine destination, bool obeys)
+    {
+        double? stopped = null;
+        TscSnapshot? before = null;
+        _findings.Succeeds(MigrationSide.Destination, () =>
+        {
+            var stop = destination.Executor.Stop(_cancellationToken);
+            using (stop)
+                before = TscSnapshot.Read(stop, destination);
+            stopped = stop.StoppedMicroseconds;
+        });
+        if (before is not null && obeys)
+        {
+            var restore = new TscRestore(destination, State!, new TscRestoreOptions(Downtime: _options.Downtime));
+            _findings.Obeys(MigrationSide.Destination, ByJudgement(() => restore.RefuseBackwards(before)));
+        }
+
+        return stopped;
+    }
+
+    private bool CanAttach(Machine machine, MigrationSide side) =>
+        machine.FindAttachObstacle() is not { } obstacle || _findings.Succeeds(side, () => throw obstacle.ToException());
+
+    private bool IsAble(Machine machine, MigrationSide side) => _findings.Succeeds(side, machine.Abilities.Require);
+}
