@@ -143,4 +143,13 @@ public enum KvmErrorId
 
     /// <summary>Another call to the system failed.</summary>
     SystemCallFailed,
+
+    /// <summary>The session to another host ended before its command did.</summary>
+    SessionLost,
+
+    /// <summary>The other host does not have this module.</summary>
+    RemoteModuleMissing,
+
+    /// <summary>Something failed on another host that is no error of this module.</summary>
+    RemoteFailed,
 }

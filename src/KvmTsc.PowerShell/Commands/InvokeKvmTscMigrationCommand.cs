@@ -1,22 +1,27 @@
 using System.Management.Automation;
-using KvmTsc.Machines;
+using System.Management.Automation.Runspaces;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.PowerShell.Remoting;
 
 namespace KvmTsc.PowerShell.Commands;
 
-/// <summary>Migrates the clocks of a VM to another one: the whole algorithm, verified.</summary>
+/// <summary>Migrates the clocks of a VM to another one, here or on other hosts: the whole algorithm, verified.</summary>
 [Cmdlet(VerbsLifecycle.Invoke, "KvmTscMigration", SupportsShouldProcess = true, ConfirmImpact = ConfirmImpact.High)]
 [OutputType(typeof(KvmTscMigrationResult))]
 public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
 {
-    /// <summary>The VM whose clocks are taken: its name, or an object of Get-KvmVM.</summary>
+    private readonly List<(VMReference Destination, Task<object> Restoring)> _running = [];
+
+    /// <summary>What the clocks are taken from: a VM, by its name or an object of Get-KvmVM, or a state of Save-KvmTscState.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
-    [FromProperties(typeof(VMReference))]
+    [ValidateNotNull]
+    [Source]
     [ArgumentCompleter(typeof(VMNameCompleter))]
-    public VMReference Source { get; set; } = null!;
+    [Alias("State")]
+    public object Source { get; set; } = null!;
 
     /// <summary>The VM that gets them.</summary>
     [Parameter(Mandatory = true, Position = 1, ValueFromPipelineByPropertyName = true)]
@@ -24,33 +29,105 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     [ArgumentCompleter(typeof(VMNameCompleter))]
     public VMReference Destination { get; set; } = null!;
 
+    /// <summary>A session on the host that runs the source; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? SourceSession { get; set; }
+
+    /// <summary>A session on the host that runs the destination; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? DestinationSession { get; set; }
+
+    /// <summary>How many destinations are restored, or waited for, at once.</summary>
+    [Parameter]
+    [ValidateRange(1, 1000)]
+    public int ThrottleLimit { get; set; } = 1;
+
+    private bool WhatIfIsPreferred => LanguagePrimitives.IsTrue(GetVariableValue("WhatIfPreference"));
+
     /// <inheritdoc/>
     protected override void ProcessRecord() => For(Destination, () =>
     {
-        var source = Targets.Single(Source);
-        var destination = Targets.Single(Destination);
-        TscMigration.RequireTwo(source, destination);
-        var restore = new TscRestore(destination, Preflight(source, destination).Require(), Options);
-        if (Confirmed(restore, source, destination))
-            WriteObject(Restore(restore, destination.Identity.Name));
+        var restore = DestinationSession is null ? PrepareHere() : PrepareThere(new RemoteHost(DestinationSession));
+        if (restore is null)
+            return;
+        if (ThrottleLimit == 1)
+        {
+            WriteObject(restore(ShowProgress));
+            return;
+        }
+
+        while (_running.Count >= ThrottleLimit)
+            WriteNext();
+        _running.Add((Destination, Task.Factory.StartNew(
+            () => restore(_ => { }), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
     });
 
-    /// <summary>Stops the source once. The destination's clocks are looked at when the question is asked, and when they are restored.</summary>
-    private TscPreflight Preflight(Machine source, Machine destination)
+    /// <inheritdoc/>
+    protected override void EndProcessing()
     {
-        var preflight = TscPreflight.Run(source, destination, new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true }, Cancellation);
-        foreach (var finding in preflight.Result.Findings.Where(finding => finding.Severity == FindingSeverity.Warning))
-            WriteWarning($"{finding.Evidence} {finding.Action}");
-        return preflight;
+        while (_running.Count > 0)
+            WriteNext();
     }
 
-    private bool Confirmed(TscRestore restore, Machine source, Machine destination)
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        // After Ctrl+C too, nobody is left held.
+        ((IAsyncResult)Task.WhenAll(_running.Select(running => running.Restoring))).AsyncWaitHandle.WaitOne();
+        base.Dispose(disposing);
+    }
+
+    private void WriteNext()
+    {
+        var index = Task.WaitAny([.. _running.Select(running => (Task)running.Restoring)]);
+        var (destination, restoring) = _running[index];
+        _running.RemoveAt(index);
+        For(destination, () => WriteObject(restoring.GetAwaiter().GetResult()));
+    }
+
+    /// <summary>All up to the restore: captures the source, looks whether the migration would work, and asks.</summary>
+    private Func<Action<ProgressRecord>, object>? PrepareHere()
+    {
+        var destination = Targets.Single(Destination);
+        var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true };
+        var preflight = SourceSession is null && Source is VMReference vm
+            ? TscPreflight.Run(Targets.Single(vm), destination, options, Cancellation)
+            : TscPreflight.Run(Capture(), destination, options, Cancellation);
+        foreach (var finding in preflight.Result.Findings.Where(finding => finding.Severity == FindingSeverity.Warning))
+            WriteWarning($"{finding.Evidence} {finding.Action}");
+        var restore = new TscRestore(destination, preflight.Require(), Options);
+        return IsConfirmed(destination.Identity.ToString(), () => Question(restore, SourceName))
+            ? show => Restore(restore, destination.Identity.Name, show)
+            : null;
+    }
+
+    /// <summary>The same, on another host.</summary>
+    private Func<Action<ProgressRecord>, object>? PrepareThere(RemoteHost host)
+    {
+        var state = Capture();
+        var (destination, options) = (Destination, Options);
+        var preflight = RemoteCommands.Test(host, state, destination, options, ShowProgress, Cancellation);
+        foreach (var warning in preflight.Warnings)
+            WriteWarning($"{host.Name}: {warning}");
+        preflight.Require();
+        return IsConfirmed($"{destination} on {host.Name}", () => RemoteCommands.Question(state, options, AtResume))
+            ? show => RemoteCommands.Restore(host, state, destination, options, AtResume ? TimeoutSeconds : null, show, Cancellation)
+            : null;
+    }
+
+    private KvmTscState Capture() => Source switch
+    {
+        KvmTscState state => state,
+        VMReference vm when SourceSession is not null => RemoteCommands.Save(new RemoteHost(SourceSession), vm, Force, ShowProgress, Cancellation),
+        var vm => KvmTscState.Save(Targets.Single((VMReference)vm), Force, Cancellation),
+    };
+
+    private string SourceName => (Source is KvmTscState state ? state.VMName : Source.ToString()) + (SourceSession is null ? "" : $" on {SourceSession.ComputerName}");
+
+    private bool IsConfirmed(string target, Func<string> question)
     {
         // -Force answers the question, but not -WhatIf and not an explicit -Confirm.
         var bound = MyInvocation.BoundParameters;
-        return (Force && !bound.ContainsKey("WhatIf") && !bound.ContainsKey("Confirm") && !WhatIfIsPreferred)
-            || ShouldProcess(destination.Identity.ToString(), Question(restore, source.Identity.ToString()));
+        return (Force && !bound.ContainsKey("WhatIf") && !bound.ContainsKey("Confirm") && !WhatIfIsPreferred) || ShouldProcess(target, question());
     }
-
-    private bool WhatIfIsPreferred => LanguagePrimitives.IsTrue(GetVariableValue("WhatIfPreference"));
 }

@@ -47,7 +47,7 @@ public abstract class RestoreCommand : KvmCommand
         : Questions.Restore(restore.Preview(Cancellation), source);
 
     /// <summary>Restores, and shows the waiting.</summary>
-    protected KvmTscMigrationResult Restore(TscRestore restore, string vmName)
+    protected KvmTscMigrationResult Restore(TscRestore restore, string vmName, Action<ProgressRecord> show)
     {
         if (!AtResume)
             return restore.Run(Cancellation);
@@ -64,18 +64,18 @@ public abstract class RestoreCommand : KvmCommand
                     progress.SecondsRemaining = Math.Max(0, (int)(timeout - clock.Elapsed).TotalSeconds);
                     progress.PercentComplete = Math.Min(100, (int)(100 * clock.Elapsed / timeout));
                     progress.StatusDescription = $"{clock.Elapsed:hh\\:mm\\:ss}, {Volatile.Read(ref held)} vCPU(s) held";
-                    ShowProgress(progress);
+                    show(progress);
                 });
         }
         finally
         {
             progress.RecordType = ProgressRecordType.Completed;
-            ShowProgress(progress);
+            show(progress);
         }
     }
 
     /// <summary>Ctrl+C ends the pipeline; the tracer has to be waited for all the same, so that nothing stays held.</summary>
-    private void ShowProgress(ProgressRecord progress)
+    protected void ShowProgress(ProgressRecord progress)
     {
         if (!Cancellation.IsCancellationRequested)
             WriteProgress(progress);

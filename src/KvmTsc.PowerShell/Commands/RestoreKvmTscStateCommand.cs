@@ -29,6 +29,6 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
         var machine = Targets.Single(VM);
         var restore = new TscRestore(machine, State, Options);
         if (ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
-            WriteObject(Restore(restore, machine.Identity.Name));
+            WriteObject(Restore(restore, machine.Identity.Name, ShowProgress));
     });
 }

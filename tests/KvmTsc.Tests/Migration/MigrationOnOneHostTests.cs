@@ -25,8 +25,8 @@ public sealed class MigrationOnOneHostTests
     public void Kvmclock_is_set_in_a_closed_loop() => Properties.Hold(OneHost, scenario =>
     {
         var (best, documented) = (scenario.Start().Restore(TscMethod.Best), scenario.Start().Restore(TscMethod.Documented));
-        Assert.InRange(Math.Abs(best.ClockResidualNanoseconds), 0, 2);
-        Assert.True(Math.Abs(documented.ClockResidualNanoseconds) >= Math.Abs(best.ClockResidualNanoseconds));
+        Assert.InRange(Math.Abs(best.ClockResidualNanoseconds), 0, 10); // some ticks of a slow TSC
+        Assert.True(Math.Abs(documented.ClockResidualNanoseconds) >= Math.Abs(best.ClockResidualNanoseconds) - 10);
     });
 
     [Fact]
