@@ -5,7 +5,7 @@ Builds, tests and shows KvmTsc.
 .DESCRIPTION
 Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
 Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
-Demo     migrates a VM's TSC and kvmclock on a real kernel
+Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets
 Package  makes out/KvmTsc-VERSION.zip
@@ -98,11 +98,13 @@ function Invoke-Test {
     $pester = 'pwsh', '-NoProfile', '-NonInteractive', '-File', $runner
     $onHost = $Lab, 'exec', '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
     $files = Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1"
-    $ofCmdlets, $ofModule = $files.Where({ $_.Name -like '*-*' }, 'Split')
+    $ofQemu, $others = $files.Where({ $_.Name -like 'Qemu*' }, 'Split')
+    $ofCmdlets, $ofModule = $others.Where({ $_.Name -like '*-*' }, 'Split')
 
     # The longest first.
     $tiers = @(
         @{ Name = 'module and help, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/module"; $ofModule.FullName) }
+        @{ Name = 'QEMU guests, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/qemu"; $ofQemu.FullName) }
         @{ Name = 'cmdlets, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/cmdlets"; $ofCmdlets.FullName) }
         @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
         @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
@@ -163,7 +165,7 @@ function Add-Count([hashtable] $Total, $Tier) {
 
 function Invoke-Demo {
     Invoke-Build
-    & $Lab exec --cpus 1 --timeout 900 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
+    & $Lab exec --cpus 1 --timeout 1800 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
 }
 
 function Invoke-Lab {

@@ -78,10 +78,42 @@ Describe 'Invoke-KvmTscMigration' -Tag Kvm {
     It 'takes <Form>' -ForEach @(
         @{ Form = 'objects'; Script = { Invoke-KvmTscMigration (Get-KvmVM web01) (Get-KvmVM web02) -Confirm:$false } }
         @{ Form = 'objects that came back from a job'; Script = { Invoke-KvmTscMigration (Copy-Deserialized (Get-KvmVM web01)) (Copy-Deserialized (Get-KvmVM web02)) -Confirm:$false } }
+        @{ Form = 'a state'; Script = { Invoke-KvmTscMigration (Save-KvmTscState web01) web02 -Confirm:$false } }
         @{ Form = 'the lines of a plan'; Script = { "Source,Destination`nweb01,web02" | ConvertFrom-Csv | Invoke-KvmTscMigration -Confirm:$false } }
     ) {
         (& $Script).ResidualTicks | Should-Be 0
         Get-KernelOffset web02 | Should-BeCollection 1000000000000000, 1000000000000000
+    }
+
+    It 'lets both clocks go on from where they stood where the downtime is excluded' {
+        $state = Save-KvmTscState web01
+        Start-Sleep -Seconds 2
+        $result = Invoke-KvmTscMigration $state web02 -Downtime Exclude -Confirm:$false
+        "$($result.Downtime)" | Should-Be 'Exclude'
+        $result.DowntimeNanoseconds | Should-BeGreaterThan 2e9
+        $passed = [double] ($result.NewClockNanoseconds - $state.ClockNanoseconds)
+        $passed | Should-BeLessThan 1e9
+        $ticks = [double] ($result.Vcpus[0].GuestTsc - [decimal] $state.HostTsc - 1000000000000000)
+        [math]::Abs($ticks * 1e6 / $kHz - $passed) | Should-BeLessThanOrEqual ($result.ErrorBoundNanoseconds + 2)
+    }
+
+    It 'restores no older state than is allowed' {
+        $state = Save-KvmTscState web01
+        $before = Get-KernelOffset web02
+        $failed = { Invoke-KvmTscMigration $state web02 -MaximumDowntime 0 -Confirm:$false -ErrorAction Stop } | Should-Throw
+        $failed.FullyQualifiedErrorId | Should-BeLikeString 'DowntimeExceeded,*'
+        Get-KernelOffset web02 | Should-BeCollection $before
+        (Invoke-KvmTscMigration $state web02 -MaximumDowntime 600 -Confirm:$false).ResidualTicks | Should-Be 0
+    }
+
+    It 'does several at once, and the others where one fails' {
+        $null = New-KvmVM web03 -VcpuCount 2
+        $null = New-KvmVM small
+        $plan = 'web02', 'small', 'web03' | ForEach-Object { [pscustomobject]@{ Source = 'web01'; Destination = $_ } }
+        $results = $plan | Invoke-KvmTscMigration -ThrottleLimit 2 -Confirm:$false -ErrorVariable failed -ErrorAction SilentlyContinue
+        $results.VMName | Sort-Object | Should-BeCollection web02, web03
+        $failed.FullyQualifiedErrorId | Should-BeLikeString 'VcpuMismatch,*'
+        Get-KernelOffset web03 | Should-BeCollection 1000000000000000, 1000000000000000
     }
 
     Context 'what it refuses: <Name>' -ForEach @(
@@ -200,5 +232,23 @@ Describe 'Invoke-KvmTscMigration' -Tag Kvm {
             Get-KernelOffset web02 | Should-BeCollection -5000, -5000
             (Get-KvmClock web02).ClockNanoseconds | Should-BeLessThan $day
         }
+    }
+}
+
+Describe 'Invoke-KvmTscMigration, its parameters' {
+    It 'takes <Given> for a time of <Seconds> s' -ForEach @(
+        @{ Given = 5; Seconds = 5 }
+        @{ Given = 0.25; Seconds = 0.25 }
+        @{ Given = '7.5'; Seconds = 7.5 }
+        @{ Given = '00:01:00'; Seconds = 60 }
+        @{ Given = [timespan]::FromHours(1); Seconds = 3600 }
+    ) {
+        $attribute = (Get-Command Restore-KvmTscState).Parameters.MaximumDowntime.Attributes.Where({ $_.GetType().Name -eq 'SecondsAttribute' })[0]
+        ([timespan] $attribute.Transform($null, $Given)).TotalSeconds | Should-Be $Seconds
+    }
+
+    It 'refuses <Given> for a time' -ForEach @{ Given = -1 }, @{ Given = 1e300 }, @{ Given = 'soon' } {
+        $failed = { Restore-KvmTscState nobody -State $null -MaximumDowntime $Given -ErrorAction Stop } | Should-Throw
+        $failed.FullyQualifiedErrorId | Should-BeLikeString 'ParameterArgument*'
     }
 }

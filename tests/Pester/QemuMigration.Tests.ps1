@@ -1,0 +1,33 @@
+# A Linux guest under QEMU, stopped and resumed in every way that QEMU has. Its own clocks are the judge; debugfs tells the offsets.
+Describe 'A QEMU guest' -Tag Kvm {
+    BeforeAll {
+        $sample = (Resolve-Path "$PSScriptRoot/../../samples/Invoke-QemuMigration.ps1").ProviderPath
+
+        function Invoke-Sample {
+            $lines = [Collections.Generic.List[object]]::new()
+            try {
+                & $sample @args *>&1 | ForEach-Object { $lines.Add($_) }
+            }
+            catch {
+                $lines.Add($_)
+            }
+            $lines | Out-String -Width 200
+        }
+    }
+
+    It 'loses time without KvmTsc, and none with it: Migrate, on kvm-clock' {
+        $output = Invoke-Sample -Scenario Migrate -ClockSource kvm-clock
+        $output | Should-MatchString 'First sample after resume +wrong by -\d,\d{3}\.\d{3} ms +right'
+        $output | Should-MatchString 'the guest lost no time, and noticed nothing'
+    }
+
+    It 'keeps its time with KvmTsc: <Scenario>, on <ClockSource>' -ForEach @(
+        @{ Scenario = 'Migrate'; ClockSource = 'tsc' }
+        @{ Scenario = 'LiveMigrate'; ClockSource = 'kvm-clock' }
+        @{ Scenario = 'PauseContinue'; ClockSource = 'tsc' }
+        @{ Scenario = 'SaveRestore'; ClockSource = 'kvm-clock' }
+    ) {
+        $output = Invoke-Sample -Scenario $Scenario -ClockSource $ClockSource -Run With
+        $output | Should-MatchString 'the guest lost no time, and noticed nothing'
+    }
+}
