@@ -18,6 +18,11 @@ internal static class Self
             RedirectStandardOutput = true,
         };
         start.Environment["DOTNET_EnableDiagnostics"] = "0";
+
+        // So that it can fork: no threads of .NET's own that compile or collect, and no memory for code that is shared with the fork.
+        start.Environment["DOTNET_EnableWriteXorExecute"] = "0";
+        start.Environment["DOTNET_TieredCompilation"] = "0";
+        start.Environment["DOTNET_gcConcurrent"] = "0";
         return Process.Start(start)!;
     }
 }

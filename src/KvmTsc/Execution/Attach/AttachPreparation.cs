@@ -113,7 +113,8 @@ internal sealed class AttachPreparation : IDisposable
     {
         try
         {
-            return ProcessMaps.Read(Target.ProcessId);
+            var maps = ProcessMaps.Read(Target.ProcessId);
+            return maps.All.Count > 0 ? maps : throw Gone(Target);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
