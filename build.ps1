@@ -5,6 +5,7 @@ Builds, tests and shows KvmTsc.
 .DESCRIPTION
 Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
 Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
+Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times; takes about an hour in the lab
 Demo     migrates a VM's TSC and kvmclock on a real kernel
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets
@@ -16,7 +17,7 @@ Clean    removes out
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Test', 'Soak', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
     [string] $Task = 'Build'
 )
 
@@ -90,6 +91,7 @@ function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
 
 function Invoke-Test {
     Invoke-Build
+    Invoke-Torture
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
@@ -104,6 +106,7 @@ function Invoke-Test {
     $tiers = @(
         @{ Name = 'module and help, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/module"; $ofModule.FullName) }
         @{ Name = 'cmdlets, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/cmdlets"; $ofCmdlets.FullName) }
+        @{ Name = 'harmlessness, a tenth of Soak'; Command = @($onHost; "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH') }
         @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
         @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
         @{ Name = 'cmdlets, on this machine'; Command = @($pester; 'Host', "$Stage/KvmTsc.psd1", "$Results/host") }
@@ -161,6 +164,17 @@ function Add-Count([hashtable] $Total, $Tier) {
     }
 }
 
+function Invoke-Soak {
+    Invoke-Torture
+    & $Lab exec --cpus 1 --timeout 14000 -- "$PSScriptRoot/tests/Torture/soak.sh" FULL
+}
+
+# Builds the harness outside of the lab, where it takes a tenth of the time.
+function Invoke-Torture {
+    Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
+    dotnet build "$PSScriptRoot/tests/Torture" --configuration Release --nologo --verbosity quiet
+}
+
 function Invoke-Demo {
     Invoke-Build
     & $Lab exec --cpus 1 --timeout 900 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-TwoVMMigration.ps1"
@@ -185,6 +199,7 @@ function Invoke-Package {
 switch ($Task) {
     Build { Invoke-Build }
     Test { Invoke-Test }
+    Soak { Invoke-Soak }
     Demo { Invoke-Demo }
     Lab { Invoke-Lab }
     Docs {

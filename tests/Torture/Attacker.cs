@@ -6,8 +6,8 @@ namespace KvmTsc.Torture;
 /// <summary>
 /// Has processes attach to the target, writing the two offsets in turn, until a SIGKILL that they have asked the kernel for hits them:
 /// somewhere in an attach, or somewhere in a batch that writes. Each is a fork of this one, which has attached before, since starting .NET
-/// takes far longer than an attach. Of a fork only the calling thread lives on, which is the one that attaches; see <see cref="Self"/>
-/// for what keeps .NET from needing another.
+/// takes far longer than an attach. Of a fork only the calling thread lives on, which is the one that attaches; see
+/// <see cref="Self.StartForking"/>.
 /// </summary>
 internal static partial class Attacker
 {

@@ -11,7 +11,7 @@ internal sealed class AttackerProcess : IDisposable
 
     public AttackerProcess(Place place)
     {
-        _process = Self.Start([], "attack");
+        _process = Self.StartForking("attack");
         Tell($"{place}");
         Tell(_notes);
         Expect("ready");

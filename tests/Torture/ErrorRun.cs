@@ -201,7 +201,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     private void WithTarget(string[] arguments, Action<Target> test)
     {
-        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), arguments);
+        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), ["--vcpus", "2", "--spinners", "1", .. arguments]);
         test(target);
         var report = target.Quit();
         counts.Expect(report.Deviations == 0, $"{target.Name} did not notice: {report.Deviations} deviations");

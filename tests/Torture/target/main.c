@@ -39,14 +39,18 @@ pthread_t start_thread(void *(*run)(void *), void *argument)
 
 // --- mappings and descriptors
 
+// But for sockets: a check connects to another all the while.
 static int count_descriptors(void)
 {
     int count = 0;
+    char name[80];
     DIR *directory = opendir("/proc/self/fd");
     if (!directory)
         die("/proc/self/fd");
-    while (readdir(directory))
-        count++;
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        ssize_t length = readlinkat(dirfd(directory), entry->d_name, name, sizeof name);
+        count += length > 0 && (size_t)length < sizeof name && strncmp(name, "socket:", 7);
+    }
     closedir(directory);
     return count;
 }
