@@ -5,6 +5,7 @@ Builds, tests and shows KvmTsc.
 .DESCRIPTION
 Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
 Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
+Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times; takes about an hour in the lab
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets
@@ -16,7 +17,7 @@ Clean    removes out
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Test', 'Soak', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
     [string] $Task = 'Build'
 )
 
@@ -90,6 +91,7 @@ function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
 
 function Invoke-Test {
     Invoke-Build
+    Invoke-Torture
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
@@ -98,15 +100,18 @@ function Invoke-Test {
     $pester = 'pwsh', '-NoProfile', '-NonInteractive', '-File', $runner
     $onHost = $Lab, 'exec', '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
     $files = Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1"
-    $ofQemu, $others = $files.Where({ $_.Name -like 'Qemu*' }, 'Split')
-    $ofCmdlets, $ofModule = $others.Where({ $_.Name -like '*-*' }, 'Split')
+    $ofCmdlets = $files.Where({ $_.Name -like '*-*' })
+    $ofModule = $files.Where({ $_.Name -notlike '*-*' -and $_.Name -notmatch '^(Qemu|TwoHosts)' })
+    $onHosts = $onHost[0, 1] + '--hosts', 'h1,h2' + $onHost[2..($onHost.Count - 1)]
 
     # The longest first.
     $tiers = @(
         @{ Name = 'module and help, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/module"; $ofModule.FullName) }
-        @{ Name = 'QEMU guests, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/qemu"; $ofQemu.FullName) }
+        @{ Name = 'QEMU guests, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/qemu"; "$PSScriptRoot/tests/Pester/QemuMigration.Tests.ps1") }
         @{ Name = 'cmdlets, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/cmdlets"; $ofCmdlets.FullName) }
+        @{ Name = 'harmlessness, a tenth of Soak'; Command = @($onHost; "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH') }
         @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
+        @{ Name = 'two KVM hosts'; Command = @($onHosts; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/hosts"; "$PSScriptRoot/tests/Pester/TwoHosts.Tests.ps1") }
         @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
         @{ Name = 'cmdlets, on this machine'; Command = @($pester; 'Host', "$Stage/KvmTsc.psd1", "$Results/host") }
     )
@@ -163,6 +168,17 @@ function Add-Count([hashtable] $Total, $Tier) {
     }
 }
 
+function Invoke-Soak {
+    Invoke-Torture
+    & $Lab exec --cpus 1 --timeout 14000 -- "$PSScriptRoot/tests/Torture/soak.sh" FULL
+}
+
+# Builds the harness outside of the lab, where it takes a tenth of the time.
+function Invoke-Torture {
+    Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
+    dotnet build "$PSScriptRoot/tests/Torture" --configuration Release --nologo --verbosity quiet
+}
+
 function Invoke-Demo {
     Invoke-Build
     & $Lab exec --cpus 1 --timeout 1800 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
@@ -187,6 +203,7 @@ function Invoke-Package {
 switch ($Task) {
     Build { Invoke-Build }
     Test { Invoke-Test }
+    Soak { Invoke-Soak }
     Demo { Invoke-Demo }
     Lab { Invoke-Lab }
     Docs {

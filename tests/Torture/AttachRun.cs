@@ -19,7 +19,7 @@ internal static class AttachRun
         using var target = scenario.Start(options);
         try
         {
-            _ = target.Resources(); // from here on they have to stay
+            var resources = target.Resources(); // from here on they have to stay
             using var work = new WorkerProcess(scenario.PlaceIn(target));
             var stopped = new List<double>();
             for (var i = 0; i < count && !target.HasEnded; i++)
@@ -32,7 +32,7 @@ internal static class AttachRun
             stopped.Sort();
             if (stopped.Count > 0)
                 counts.Say($"{scenario.Name}: stopped for {stopped[stopped.Count / 2]:0} us (median), {stopped[^1]:0} us (longest)");
-            End(scenario, target, counts);
+            End(scenario, target, resources, counts);
         }
         catch (InvalidOperationException exception)
         {
@@ -81,13 +81,14 @@ internal static class AttachRun
     }
 
     /// <summary>Has the target run on, compare its offsets and resources, and end; its deviations count, but for those that did already.</summary>
-    internal static void End(Scenario scenario, Target target, Counts counts, long countedDeviations = 0)
+    internal static void End(Scenario scenario, Target target, TargetResources expected, Counts counts, long countedDeviations = 0)
     {
         foreach (var stalled in target.AwaitProgress(target.Report()))
             counts.Fail($"{scenario.Name}: {stalled.Name} makes no progress");
         if (scenario.CanReadOffsets && !target.Offsets().SequenceEqual(scenario.Witness(target)))
             counts.Fail($"{scenario.Name}: its own vCPU threads read other offsets than debugfs has");
-        _ = target.Resources();
+        if (target.Resources() is var resources && resources != expected)
+            counts.Fail($"{scenario.Name}: there were {expected}, there are {resources}");
         Look(target, counts, "at the end");
         var report = target.Quit();
         foreach (var check in report.Checks.Where(check => check.Deviations > 0))

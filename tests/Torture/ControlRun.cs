@@ -10,7 +10,6 @@ internal static class ControlRun
 {
     private const int DefaultCount = 20;
     private const int Attaches = 30;
-    private const int LongestLifeMilliseconds = 600;
     private static readonly string s_offsets = $"{Scenario.SecondOffset},{Scenario.FirstOffset}";
 
     public static int Run(Options options)
@@ -23,12 +22,11 @@ internal static class ControlRun
 
     private static void AttachingIsNoticed(Options options, Counts counts)
     {
-        using var target = Scenario.WithKvm[0].Start(options);
-        using (var naive = Start(options, target, $"{Attaches}"))
+        using var target = StartTarget(options);
+        using (var naive = Start(options, target, "--count", $"{Attaches}"))
             naive.WaitForExit();
         var noticed = target.Report().Checks.Where(check => check.Deviations > 0).ToArray();
-        foreach (var check in noticed)
-            counts.Say($"noticed by {check.Name}: {check.First}");
+        counts.Say($"noticed by {noticed.Length} checks: {string.Join(", ", noticed.Select(check => check.Name))}");
         counts.Expect(noticed.Any(check => check.Name.StartsWith("epoll_wait", StringComparison.Ordinal)), "an epoll_wait that was interrupted is noticed");
     }
 
@@ -38,13 +36,9 @@ internal static class ControlRun
         var harmed = 0;
         for (var i = 0; i < count; i++)
         {
-            target ??= Scenario.WithKvm[0].Start(options);
-            using (var naive = Start(options, target, "1000000"))
-            {
-                naive.WaitForExit(Random.Shared.Next(LongestLifeMilliseconds));
-                naive.Kill();
+            target ??= StartTarget(options);
+            using (var naive = Start(options, target, "--killed"))
                 naive.WaitForExit();
-            }
 
             if (HarmTo(target) is not { } harm)
                 continue;
@@ -56,7 +50,7 @@ internal static class ControlRun
 
         target?.Dispose();
         counts.Say($"{harmed} of {count} kills of the naive injector did harm");
-        counts.Expect(harmed > 0, "killing the naive injector does harm");
+        counts.Expect(harmed * 4 >= count, "killing the naive injector in its work does harm, at least every fourth time");
     }
 
     /// <summary>What happened to the target beyond being interrupted.</summary>
@@ -64,7 +58,7 @@ internal static class ControlRun
     {
         try
         {
-            if (target.FindChangedState() is { } line)
+            if (target.FindChangedRegister() is { } line)
                 return line;
             var held = ThreadStates.Held(target.ProcessId);
             if (held.Count > 0)
@@ -77,6 +71,13 @@ internal static class ControlRun
         }
     }
 
-    private static Process Start(Options options, Target target, string count) => Process.Start(
-        new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--count", count, "--write", s_offsets]) { RedirectStandardOutput = true })!;
+    private static Target StartTarget(Options options)
+    {
+        var target = Scenario.WithKvm[0].Start(options);
+        target.IsQuiet = true;
+        return target;
+    }
+
+    private static Process Start(Options options, Target target, params string[] how) => Process.Start(
+        new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--write", s_offsets, .. how]) { RedirectStandardOutput = true })!;
 }

@@ -11,10 +11,10 @@ internal sealed class ErrorRun(Options options, Counts counts)
     private const string PtraceScope = "/proc/sys/kernel/yama/ptrace_scope";
     private const string User = "54321";
     private const string OtherUser = "54322";
-    private const int Exits = 20;
+    private const int DefaultExits = 20;
     private static readonly string[] s_root = [];
-    private static readonly string[] s_sameUser = ["setpriv", $"--reuid={User}", $"--regid={User}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
-    private static readonly string[] s_otherUser = ["setpriv", $"--reuid={OtherUser}", $"--regid={OtherUser}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
+    private static readonly string[] s_sameUser = As(User);
+    private static readonly string[] s_otherUser = As(OtherUser);
     private static readonly string[] s_withoutSysAdmin = ["setpriv", "--inh-caps=-all", "--bounding-set=-sys_admin"];
     private const string Done = "done";
 
@@ -127,6 +127,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
     private void StoppedBySignal()
     {
         using var target = Target.Start("stopped", options.Program("target"));
+        target.IsQuiet = true;
         Shell($"kill -STOP {target.ProcessId}");
         Await(() => ThreadStates.Describe(target.ProcessId).Contains('T', StringComparison.Ordinal));
         ExpectAttempt("stopped by SIGSTOP", target.ProcessId, s_root, nameof(KvmErrorId.AttachUnsupported));
@@ -138,10 +139,15 @@ internal sealed class ErrorRun(Options options, Counts counts)
     private void Zombie()
     {
         // Nobody waits for the child of a program that knows nothing of it.
-        using var parent = Process.Start(new ProcessStartInfo("sh", ["-c", $"{options.Program("target")} --exit-after 3000 & echo $!; exec sleep 600"]) { RedirectStandardOutput = true })!;
+        using var parent = Process.Start(new ProcessStartInfo("sh", ["-c", $"exec 3<&0 </dev/null; {options.Program("target")} <&3 & echo $!; exec sleep 600 3<&-"])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
         var processId = int.Parse(parent.StandardOutput.ReadLine()!);
         parent.StandardOutput.ReadLine();
         var machine = VMDiscovery.Of(processId).Single();
+        parent.StandardInput.Close(); // has it end
         Await(() => File.ReadAllText($"/proc/{processId}/stat").Contains(") Z", StringComparison.Ordinal));
         ExpectError("a zombie", machine, KvmErrorId.ProcessGone);
         parent.Kill();
@@ -159,19 +165,19 @@ internal sealed class ErrorRun(Options options, Counts counts)
     /// <summary>Attaches until the target ends, which it does at some instant of an attach.</summary>
     private void ExitsMeanwhile()
     {
-        for (var i = 0; i < Exits; i++)
+        for (var i = 0; i < (options.Count ?? DefaultExits); i++)
         {
             string[] arguments = i % 2 == 0 ? [] : ["--no-run"];
             using var target = Target.Start("exits", options.Program("target"), [.. arguments, "--exit-after", $"{1500 + Random.Shared.Next(500)}"]);
             var machine = target.FindMachine();
             var attaches = 0;
             var end = AttachUntilError(machine, ref attaches);
-            counts.Expect(end is KvmErrorId.ProcessGone, $"it ended while it was attached to: {end} after {attaches} attaches");
+            counts.Expect(end.ErrorId is KvmErrorId.ProcessGone, $"it ended while it was attached to: {end.ErrorId} after {attaches} attaches: {end.Message}");
             counts.Expect(target.WaitForEnd() && target.ExitStatus == 0, "it ended as it wanted to");
         }
     }
 
-    private static KvmErrorId? AttachUntilError(Machine machine, ref int attaches)
+    private static KvmException AttachUntilError(Machine machine, ref int attaches)
     {
         try
         {
@@ -180,15 +186,22 @@ internal sealed class ErrorRun(Options options, Counts counts)
         }
         catch (KvmException exception)
         {
-            return exception.ErrorId;
+            return exception;
         }
     }
 
     // --- parts
 
+    /// <summary>Runs something as another user, with no privilege but to find our program wherever it is.</summary>
+    private static string[] As(string user) =>
+    [
+        "setpriv", $"--reuid={user}", $"--regid={user}", "--clear-groups", "--bounding-set=-all,+dac_read_search",
+        "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search",
+    ];
+
     private void WithTarget(string[] arguments, Action<Target> test)
     {
-        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), arguments);
+        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), ["--vcpus", "2", "--spinners", "1", .. arguments]);
         test(target);
         var report = target.Quit();
         counts.Expect(report.Deviations == 0, $"{target.Name} did not notice: {report.Deviations} deviations");

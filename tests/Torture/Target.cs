@@ -34,6 +34,9 @@ internal sealed class Target : IDisposable
 
     public bool HasEnded => _process.HasExited;
 
+    /// <summary>Whether its deviations are expected, and not worth being shown.</summary>
+    public bool IsQuiet { get; set; }
+
     /// <summary>Starts one and waits until it is ready.</summary>
     public static Target Start(string name, string program, params string[] arguments)
     {
@@ -88,8 +91,9 @@ internal sealed class Target : IDisposable
 
     public void Continue() => Ask("cont");
 
-    /// <summary>A deviation that says that something in a thread is not what it was, null if there is none.</summary>
-    public string? FindChangedState() => _lines.FirstOrDefault(line => line.Contains(", is ", StringComparison.Ordinal));
+    /// <summary>A deviation that says that a thread has not the registers it had, null if there is none.</summary>
+    public string? FindChangedRegister() => _lines.FirstOrDefault(
+        line => line.Contains("across system call", StringComparison.Ordinal) || line.Contains("in user mode", StringComparison.Ordinal));
 
     /// <summary>Waits until every check that has work has made progress.</summary>
     /// <returns>What had made none when patience ended.</returns>
@@ -156,7 +160,7 @@ internal sealed class Target : IDisposable
         if (line is null || _lines.Count > MostLinesKept)
             return;
         _lines.Enqueue(line);
-        if (_lines.Count <= MostLinesShown)
+        if (_lines.Count <= MostLinesShown && !IsQuiet)
             Console.WriteLine($"    {Name}: {line}");
     }
 }

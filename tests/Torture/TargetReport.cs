@@ -24,8 +24,13 @@ internal sealed record TargetReport(long Deviations, IReadOnlyList<TargetCheck> 
 /// <summary>The TSC offsets as the target's own vCPU threads read them.</summary>
 internal sealed record TargetOffsets(IReadOnlyList<long> Offsets);
 
-/// <summary>What a target has of the system's resources.</summary>
-internal sealed record TargetResources(int Mappings, int Executable, int Descriptors);
+/// <summary>What a target has of the system's resources: mappings, with a digest of their names and permissions, and descriptors.</summary>
+internal sealed record TargetResources(int Mappings, int Executable, ulong Digest, int Descriptors)
+{
+    /// <summary>Whether all that came is a payload: a mapping of code and one of data.</summary>
+    public bool IsPayloadMoreThan(TargetResources earlier) =>
+        Mappings == earlier.Mappings + 2 && Executable == earlier.Executable + 1 && Descriptors == earlier.Descriptors;
+}
 
 [JsonSourceGenerationOptions(PropertyNameCaseInsensitive = true)]
 [JsonSerializable(typeof(TargetReport))]

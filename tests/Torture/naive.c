@@ -4,11 +4,13 @@
 //
 // naive PID [--count N] [--write A,B]    reads the clock and every vCPU's offset and frequency, or writes offset A, then B, and so on;
 //                                        prints a line per attach: microseconds to stop, to issue, to release
+// naive PID --write A,B --killed         does so until it is killed at a random instant of issuing, by the kernel, as it asked for
 // naive PID --seize                      only traces all threads, until it is killed, as a debugger would
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <linux/kvm.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -194,16 +196,33 @@ static void seize_until_killed(void)
     }
 }
 
+static void be_killed_within(double microseconds)
+{
+    timer_t timer;
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+    struct itimerspec once = { .it_value = { 0, 1 + (long)(microseconds * 1e3 * (double)random() / RAND_MAX) } };
+    once.it_value.tv_sec = once.it_value.tv_nsec / 1000000000;
+    once.it_value.tv_nsec %= 1000000000;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &once, NULL))
+        fail("timer_create");
+}
+
 int main(int count, char **arguments)
 {
+    enum { measured = 3, times_until_killed = 100 };
     int times = 1;
-    bool write = false;
+    bool write = false, killed = false;
+    double shortest = 1e9;
     int64_t offsets[2] = { 0, 0 };
     for (int i = 2; i + 1 < count; i += 2) {
         if (!strcmp(arguments[i], "--count"))
             times = atoi(arguments[i + 1]);
         else if (!strcmp(arguments[i], "--write"))
             write = sscanf(arguments[i + 1], "%ld,%ld", &offsets[0], &offsets[1]) == 2;
+    }
+    if (count > 3 && !strcmp(arguments[count - 1], "--killed")) {
+        killed = true;
+        times = times_until_killed;
     }
     if (count < 2 || (process = atoi(arguments[1])) <= 0) {
         fprintf(stderr, "usage: naive PID [--count N] [--write A,B] | --seize\n");
@@ -218,8 +237,11 @@ int main(int count, char **arguments)
         double began = now_us();
         stop_all();
         double stopped = now_us();
+        if (killed && i >= measured)
+            be_killed_within(shortest);
         inject(threads[random() % thread_count], write, offsets[i % 2]);
         double issued = now_us();
+        shortest = issued - stopped < shortest ? issued - stopped : shortest;
         release_all();
         printf("%.1f %.1f %.1f\n", stopped - began, issued - stopped, now_us() - issued);
         fflush(stdout);

@@ -8,6 +8,11 @@ namespace KvmTsc.PowerShell.Remoting;
 /// <summary>KvmTsc on another host, by a PowerShell session. One command runs at a time.</summary>
 internal sealed class RemoteHost
 {
+    /// <summary>A session passes objects on only one level deep, and a state has three: so parameters go as a text.</summary>
+    private const string Script = "param($Cmdlet, $Text) $parameters = [Management.Automation.PSSerializer]::Deserialize($Text); & $Cmdlet @parameters";
+
+    private const int Depth = 5;
+
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(100);
 
     private readonly PSSession _session;
@@ -24,13 +29,13 @@ internal sealed class RemoteHost
     /// <param name="cancellationToken">Stops the cmdlet.</param>
     /// <returns>The one object that it wrote.</returns>
     /// <exception cref="KvmException">The cmdlet's own error, or one of the session.</exception>
-    public PSObject Run(string cmdlet, IDictionary parameters, string doing, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
+    public PSObject Run(string cmdlet, Hashtable parameters, string doing, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
     {
         lock (_session)
         {
             using var shell = System.Management.Automation.PowerShell.Create();
             shell.Runspace = _session.Runspace;
-            shell.AddCommand(cmdlet).AddParameters(parameters);
+            shell.AddScript(Script).AddArgument(cmdlet).AddArgument(PSSerializer.Serialize(parameters, Depth));
             try
             {
                 return Result(shell, Invoke(shell, meanwhile, cancellationToken), doing);

@@ -82,6 +82,14 @@ static void fill_x87(struct holder *holder)
     }
 }
 
+static void fill_vectors(struct holder *holder)
+{
+    static const size_t used[] = { [VECTORS_SSE] = 16, [VECTORS_AVX] = 32, [VECTORS_AVX512] = 64 };
+    int count = vectors() == VECTORS_AVX512 ? 32 : 16;
+    for (int i = 0; i < count; i++)
+        fill(&holder->random, holder->in.vectors[i], used[vectors()]);
+}
+
 static void fill_image(struct holder *holder)
 {
     struct image *in = &holder->in;
@@ -96,77 +104,85 @@ static void fill_image(struct holder *holder)
     __asm__("mov %%fs, %0" : "=m"(in->selectors[4]));
     __asm__("mov %%gs, %0" : "=m"(in->selectors[5]));
     fill(&holder->random, in->masks, sizeof in->masks);
-    fill(&holder->random, in->vectors, sizeof in->vectors);
+    fill_vectors(holder);
     fill_x87(holder);
     for (int i = 0; i < 16; i++)
         memcpy(in->fx + fx_xmm + 16 * i, in->vectors[i], 16);
 }
 
-static void expect(struct check *check, const char *where, const char *what, const void *was, const void *is, size_t size)
+// Where a comparison takes place: across a system call, or in user mode if there is none.
+struct place {
+    struct check *check;
+    long number;
+    bool in_system_call;
+};
+
+static void report(const struct place *place, const char *what, int index, const uint8_t *was, const uint8_t *is, size_t size)
 {
-    char old[129], new[129];
-    if (!memcmp(was, is, size))
-        return;
+    char where[40] = "in user mode", name[40], old[129], new[129];
+    if (place->in_system_call)
+        snprintf(where, sizeof where, "across system call %ld", place->number);
+    snprintf(name, sizeof name, index < 0 ? "%s" : "%s %d", what, index);
     for (size_t i = 0; i < size; i++) { // as numbers are written, highest byte first
-        snprintf(old + 2 * i, 3, "%02x", ((const uint8_t *)was)[size - 1 - i]);
-        snprintf(new + 2 * i, 3, "%02x", ((const uint8_t *)is)[size - 1 - i]);
+        snprintf(old + 2 * i, 3, "%02x", was[size - 1 - i]);
+        snprintf(new + 2 * i, 3, "%02x", is[size - 1 - i]);
     }
-    deviation(check, "%s: %s was %s, is %s", where, what, old, new);
+    deviation(place->check, "%s: %s was %s, is %s", where, name, old, new);
+}
+
+// Nothing is formatted where nothing deviates: dozens of threads compare all the time, on a host that may be slow.
+static void expect(const struct place *place, const char *what, int index, const void *was, const void *is, size_t size)
+{
+    if (memcmp(was, is, size))
+        report(place, what, index, was, is, size);
 }
 
 // Compares what has to be as it was. A system call may change rax, rcx and r11; a spin counts rcx.
-static void compare(struct holder *holder, struct check *check, uint64_t how, const char *where)
+static void compare(const struct holder *holder, const struct place *place)
 {
+    enum { no_index = -1 };
     static const char *const general[] = {
         "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rflags",
     };
     const struct image *in = &holder->in, *out = &holder->out;
-    char name[20];
     for (size_t i = 0; i < 16; i++) {
-        bool changes = i == IMAGE_RCX / 8 || (how == HOLD_SYSCALL && (i == IMAGE_RAX / 8 || i == IMAGE_R11 / 8));
+        bool changes = i == IMAGE_RCX / 8 || (place->in_system_call && (i == IMAGE_RAX / 8 || i == IMAGE_R11 / 8));
         if (!changes)
-            expect(check, where, general[i], &in->rax + i, &out->rax + i, 8);
+            expect(place, general[i], no_index, &in->rax + i, &out->rax + i, 8);
     }
-    if (how == HOLD_SPIN && out->rcx)
-        deviation(check, "%s: the loop ended with rcx %#lx", where, out->rcx);
-    for (int i = 0; i < 16; i++) {
-        snprintf(name, sizeof name, "red zone -%d", 128 - 8 * i);
-        expect(check, where, name, &in->red_zone[i], &out->red_zone[i], 8);
-    }
-    expect(check, where, "fs:0", &in->fs, &out->fs, 8);
-    expect(check, where, "gs:0", &in->gs, &out->gs, 8);
-    expect(check, where, "segment registers", in->selectors, out->selectors, sizeof in->selectors);
-    expect(check, where, "x87 control, status and tags", in->fx, out->fx, 5);
-    expect(check, where, "MXCSR", in->fx + fx_mxcsr, out->fx + fx_mxcsr, 4);
-    for (int i = 0; i < 8; i++) {
-        snprintf(name, sizeof name, "st(%d)", i);
-        expect(check, where, name, in->fx + fx_stack + 16 * i, out->fx + fx_stack + 16 * i, 10);
-    }
-    for (int i = 0; i < 16; i++) {
-        snprintf(name, sizeof name, "xmm%d", i);
-        expect(check, where, name, in->fx + fx_xmm + 16 * i, out->fx + fx_xmm + 16 * i, 16);
-    }
+    if (!place->in_system_call && out->rcx)
+        deviation(place->check, "in user mode: the loop ended with rcx %#lx", out->rcx);
+    for (int i = 0; i < 16; i++)
+        expect(place, "red zone, word", i, &in->red_zone[i], &out->red_zone[i], 8);
+    expect(place, "fs:0", no_index, &in->fs, &out->fs, 8);
+    expect(place, "gs:0", no_index, &in->gs, &out->gs, 8);
+    expect(place, "segment registers", no_index, in->selectors, out->selectors, sizeof in->selectors);
+    expect(place, "x87 control, status and tags", no_index, in->fx, out->fx, 5);
+    expect(place, "MXCSR", no_index, in->fx + fx_mxcsr, out->fx + fx_mxcsr, 4);
+    for (int i = 0; i < 8; i++)
+        expect(place, "st", i, in->fx + fx_stack + 16 * i, out->fx + fx_stack + 16 * i, 10);
+    for (int i = 0; i < 16; i++)
+        expect(place, "xmm", i, in->fx + fx_xmm + 16 * i, out->fx + fx_xmm + 16 * i, 16);
     int count = vectors() == VECTORS_AVX512 ? 32 : vectors() == VECTORS_AVX ? 16 : 0;
-    for (int i = 0; i < count; i++) {
-        snprintf(name, sizeof name, "%s%d", count == 32 ? "zmm" : "ymm", i);
-        expect(check, where, name, in->vectors[i], out->vectors[i], count == 32 ? 64 : 32);
-    }
+    for (int i = 0; i < count; i++)
+        expect(place, count == 32 ? "zmm" : "ymm", i, in->vectors[i], out->vectors[i], count == 32 ? 64 : 32);
     if (count == 32)
-        expect(check, where, "k0 to k7", in->masks, out->masks, sizeof in->masks);
+        expect(place, "k0 to k7", no_index, in->masks, out->masks, sizeof in->masks);
 }
 
 void hold_spin(struct holder *holder, struct check *check, uint64_t turns)
 {
+    const struct place place = { .check = check };
     fill_image(holder);
     holder->in.rcx = turns;
     hold(&holder->in, &holder->out, HOLD_SPIN, vectors());
-    compare(holder, check, HOLD_SPIN, "in user mode");
+    compare(holder, &place);
 }
 
 long hold_syscall(struct holder *holder, struct check *check, long number, const long arguments[6])
 {
+    const struct place place = { check, number, true };
     struct image *in = &holder->in;
-    char where[40];
     fill_image(holder);
     in->rax = (uint64_t)number;
     in->rdi = (uint64_t)arguments[0];
@@ -176,7 +192,6 @@ long hold_syscall(struct holder *holder, struct check *check, long number, const
     in->r8 = (uint64_t)arguments[4];
     in->r9 = (uint64_t)arguments[5];
     hold(in, &holder->out, HOLD_SYSCALL, vectors());
-    snprintf(where, sizeof where, "across system call %ld", number);
-    compare(holder, check, HOLD_SYSCALL, where);
+    compare(holder, &place);
     return (long)holder->out.rax;
 }

@@ -5,7 +5,7 @@
 #include "hold.h"
 #include "parts.h"
 
-enum { spin_turns = 300000, calls = 100 };
+enum { spin_turns = 300000, calls = 20, pause_ms = 20 };
 
 static void *spin(void *argument)
 {
@@ -35,7 +35,7 @@ static void *call(void *argument)
                 deviation(check, "getppid returned %ld", parent);
             held(check);
         }
-        sleep_ms(5);
+        sleep_ms(pause_ms);
     }
     return NULL;
 }

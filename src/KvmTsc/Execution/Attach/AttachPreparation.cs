@@ -85,6 +85,9 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>What is known of a thread, null if it has ended.</summary>
     public ProcessStatus? StatusOf(int threadId) => ProcessStatus.Read($"/proc/{Target.ProcessId}/task/{threadId}");
 
+    /// <summary>Whether a thread has ended; one that is just ending can no more be traced than one that is not there.</summary>
+    public bool HasEnded(int threadId) => StatusOf(threadId) is null or { IsDead: true };
+
     /// <summary>A thread's id as its process knows it.</summary>
     public int InnermostIdOf(int threadId) => StatusOf(threadId)?.InnermostId ?? threadId;
 
@@ -110,7 +113,8 @@ internal sealed class AttachPreparation : IDisposable
     {
         try
         {
-            return ProcessMaps.Read(Target.ProcessId);
+            var maps = ProcessMaps.Read(Target.ProcessId);
+            return maps.All.Count > 0 ? maps : throw Gone(Target);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {

@@ -103,8 +103,12 @@ internal sealed class AttachedStop : IVMStop
             return;
         _disposed = true;
         var began = Elapsed;
-        foreach (var thread in Held)
-            Release(thread);
+        for (var i = _threads.Count - 1; i >= 0; i--)
+        {
+            if (_threads[i] != _carrier)
+                Release(_threads[i]);
+        }
+
         if (_carrier is { } carrier)
             ReleaseCarrier(carrier);
         _clock.Stop();
@@ -118,15 +122,7 @@ internal sealed class AttachedStop : IVMStop
 
     private void Seize()
     {
-        if (_preparation.VcpuThreads is { } vcpuThreads)
-        {
-            foreach (var id in vcpuThreads)
-                Seize(id);
-        }
-        else
-        {
-            SeizeNew();
-        }
+        SeizeAll(_preparation.VcpuThreads ?? _preparation.ThreadIds());
 
         _preparation.RequireSameProcess();
         if (_threads.Count == 0)
@@ -139,18 +135,30 @@ internal sealed class AttachedStop : IVMStop
     private bool SeizeNew()
     {
         var before = _threads.Count;
-        foreach (var id in _preparation.ThreadIds().Where(id => !_threads.Exists(thread => thread.ThreadId == id)))
-            Seize(id);
+        SeizeAll(_preparation.ThreadIds());
         return _threads.Count > before;
+    }
+
+    /// <summary>
+    /// The first thread comes last, and goes first: as long as it is traced, the kernel does not drop the process's ignored signals,
+    /// and they end waits of threads that are not ours to restart.
+    /// </summary>
+    private void SeizeAll(IReadOnlyList<int> threadIds)
+    {
+        var first = _preparation.Target.ProcessId;
+        foreach (var id in threadIds.Where(id => id != first))
+            Seize(id);
+        if (threadIds.Contains(first))
+            Seize(first);
     }
 
     private void Seize(int threadId)
     {
-        if (_preparation.StatusOf(threadId) is not { } status)
+        if (_threads.Exists(thread => thread.ThreadId == threadId) || _preparation.StatusOf(threadId) is not { } status)
             return;
         if (Tracee.Seize(threadId, status.InnermostId, 0, out var errno) is { } thread)
             _threads.Add(thread);
-        else if (errno != Errno.ESRCH)
+        else if (!_preparation.HasEnded(threadId))
             throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
@@ -292,9 +300,9 @@ internal sealed class AttachedStop : IVMStop
             if (thread.IsDiverted)
                 thread.WriteRegs(thread.Regs);
         }
-        catch (KvmException) when (thread.IsGone)
+        catch (KvmException)
         {
-            return;
+            // It has ended, or else comes home by the hold, as it would without us: the others have to go on in any case.
         }
 
         thread.Detach();
@@ -310,9 +318,9 @@ internal sealed class AttachedStop : IVMStop
             if (_preparation.SuspendsSeccomp && carrier.IsDiverted)
                 carrier.RunTo(_home.Rip);
         }
-        catch (KvmException) when (carrier.IsGone)
+        catch (KvmException)
         {
-            return;
+            // It has ended, or else comes home by the payload's own code.
         }
 
         carrier.Detach();

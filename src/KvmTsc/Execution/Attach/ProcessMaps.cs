@@ -23,7 +23,7 @@ internal sealed class ProcessMaps
         public bool IsExecutable => Protection[2] == 'x';
     }
 
-    /// <summary>The mappings, ascending.</summary>
+    /// <summary>The mappings, ascending; none once the process is on its way out.</summary>
     public IReadOnlyList<Mapping> All => _mappings;
 
     public static ProcessMaps Read(int processId) => new([.. File.ReadLines($"/proc/{processId}/maps").Select(Parse)]);

@@ -73,7 +73,7 @@ internal sealed class ResumeWatch : IDisposable
     public void Dispose()
     {
         foreach (var thread in _threads.Values)
-            Release(thread);
+            thread.Detach();
         _threads.Clear();
     }
 
@@ -85,8 +85,9 @@ internal sealed class ResumeWatch : IDisposable
     private static void Pause(int idle)
     {
         const int IdleBeforeSleep = 1000;
+        const uint SleepMicroseconds = 100;
         if (idle > IdleBeforeSleep)
-            Thread.Sleep(TimeSpan.FromMicroseconds(100));
+            _ = LibC.Usleep(SleepMicroseconds);
         else if (idle > 0)
             _ = LibC.SchedYield();
     }
@@ -118,7 +119,7 @@ internal sealed class ResumeWatch : IDisposable
         }
 
         // A thread that a watched one has just created is traced by us from birth.
-        return errno is Errno.ESRCH || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(_preparation.Target, errno);
+        return _preparation.HasEnded(threadId) || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
     /// <summary>Deals with every thread that stands still; returns whether any did.</summary>
@@ -167,8 +168,13 @@ internal sealed class ResumeWatch : IDisposable
                 else
                     thread.ResumeToSystemCall(0);
                 break;
+            case { Event: 0 }:
+                thread.ReadRegs();
+                thread.RestartInterrupted();
+                thread.ResumeToSystemCall(stop.Signal);
+                break;
             default:
-                thread.ResumeToSystemCall(stop.Event == 0 ? stop.Signal : 0);
+                thread.ResumeToSystemCall(0);
                 break;
         }
     }
@@ -199,24 +205,6 @@ internal sealed class ResumeWatch : IDisposable
             throw new KvmException(
                 KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended before it was resumed.", "List the VMs there are with Get-KvmVM.");
         }
-    }
-
-    private static void Release(Tracee thread)
-    {
-        try
-        {
-            if (!thread.IsStopped)
-            {
-                thread.Interrupt();
-                thread.AwaitAnyStop();
-            }
-        }
-        catch (KvmException) when (thread.IsGone)
-        {
-            return;
-        }
-
-        thread.Detach();
     }
 
     private KvmException TimedOut(TimeSpan timeout) => new(

@@ -27,6 +27,7 @@ internal sealed class SignalFrames
     private readonly UserRegs _home;
     private readonly byte[] _bytes;
     private readonly int _calls;
+    private readonly int _fpuOffset;
 
     /// <summary>A system call.</summary>
     public readonly record struct Call(int Number, ulong Arg0, ulong Arg1 = 0, ulong Arg2 = 0, ulong Arg3 = 0, ulong Arg4 = 0, ulong Arg5 = 0);
@@ -44,13 +45,13 @@ internal sealed class SignalFrames
         _calls = calls.Length;
         var fpu = Fpu(xstate);
         var frames = (calls.Length + 1) * FrameSize;
-        var fpuOffset = (frames + 63) & ~63;
-        _bytes = new byte[fpuOffset + fpu.Length];
+        _fpuOffset = (frames + 63) & ~63;
+        _bytes = new byte[_fpuOffset + fpu.Length];
         Address = (home.Rsp - RedZone - (ulong)_bytes.Length) & ~63UL;
-        fpu.CopyTo(_bytes.AsSpan(fpuOffset));
+        fpu.CopyTo(_bytes.AsSpan(_fpuOffset));
         for (var i = 0; i < calls.Length; i++)
-            WriteFrame(i, For(calls[i], FrameAddress(i + 1)), flightMask, 0);
-        WriteFrame(calls.Length, home, homeMask, Address + (ulong)fpuOffset);
+            WriteFrame(i, For(calls[i], FrameAddress(i + 1)), flightMask);
+        WriteFrame(calls.Length, home, homeMask);
     }
 
     /// <summary>Where the frames go.</summary>
@@ -75,8 +76,11 @@ internal sealed class SignalFrames
         return regs;
     }
 
-    /// <summary><c>struct rt_sigframe</c>: the return address, then the context; what follows is not read on return.</summary>
-    private void WriteFrame(int index, UserRegs regs, ulong mask, ulong fpuAddress)
+    /// <summary>
+    /// <c>struct rt_sigframe</c>: the return address, then the context; what follows is not read on return. Every frame has the FPU's state:
+    /// a return without one would reset the FPU, and the payload may have to go home without the last frame.
+    /// </summary>
+    private void WriteFrame(int index, UserRegs regs, ulong mask)
     {
         const ulong XstateAndStackSegment = 7; // UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
         const int NoSuchStackMode = 0x7777; // an alternate stack that the kernel refuses to set: it stays what it is
@@ -87,7 +91,7 @@ internal sealed class SignalFrames
         ReadOnlySpan<ulong> registers =
         [
             regs.R8, regs.R9, regs.R10, regs.R11, regs.R12, regs.R13, regs.R14, regs.R15, regs.Rdi, regs.Rsi, regs.Rbp, regs.Rbx,
-            regs.Rdx, regs.Rax, regs.Rcx, regs.Rsp, regs.Rip, regs.Eflags, (regs.Cs & 0xFFFF) | ((regs.Ss & 0xFFFF) << 48), 0, 0, 0, 0, fpuAddress,
+            regs.Rdx, regs.Rax, regs.Rcx, regs.Rsp, regs.Rip, regs.Eflags, (regs.Cs & 0xFFFF) | ((regs.Ss & 0xFFFF) << 48), 0, 0, 0, 0, Address + (ulong)_fpuOffset,
         ];
         for (var i = 0; i < registers.Length; i++)
             BinaryPrimitives.WriteUInt64LittleEndian(frame[(RegistersOffset + (i * sizeof(ulong)))..], registers[i]);

@@ -60,11 +60,15 @@ internal sealed unsafe class Tracee
         }
     }
 
-    /// <summary>How well it can carry a batch, 0 best; negative if it cannot.</summary>
+    /// <summary>
+    /// How well it can carry a batch, 0 best; negative if it cannot. The last choice is one whose system call a handler ends: a carrier
+    /// issues it again in any case.
+    /// </summary>
     public int CarrierRank => HasRestartBlock ? -1
         : IsInSystemCall && (int)Regs.OrigRax == SysIoctl && (uint)Regs.Rsi == (uint)KvmRequest.Run ? 0
-        : IsInSystemCall ? 1
-        : 2;
+        : !IsInSystemCall ? 2
+        : Result == -Errno.ERESTARTNOHAND ? 3
+        : 1;
 
     private const int SignalInfoSize = 128;
     private const ulong SyscallLength = 2;
@@ -88,13 +92,15 @@ internal sealed unsafe class Tracee
     private bool HasRestartBlock => IsInSystemCall && -Result == Errno.ERESTART_RESTARTBLOCK;
 
     /// <summary>
-    /// Has a system call that our stop ended with EINTR issued again, unless a signal waits that ended it. Its time limit starts anew.
+    /// Has the kernel decide whether a system call that our stop ended with EINTR is issued again, when the thread goes on: it is, with its
+    /// time limit anew, unless a handler runs first. We could not decide it: whether a signal that waits reaches a handler, or this thread,
+    /// shows only then. Not to be used at a system call's exit, after which the kernel may decide nothing.
     /// </summary>
     public void RestartInterrupted()
     {
-        if (-Result != Errno.EINTR || !IsInSystemCall || !s_interruptible.Contains((int)Regs.OrigRax) || HasPendingSignal())
+        if (-Result != Errno.EINTR || !IsInSystemCall || !s_interruptible.Contains((int)Regs.OrigRax))
             return;
-        (Regs.Rax, Regs.Rip, Regs.OrigRax) = (Regs.OrigRax, Regs.Rip - SyscallLength, ulong.MaxValue);
+        Regs.Rax = unchecked((ulong)-Errno.ERESTARTNOHAND);
         WriteRegs(Regs);
     }
 
@@ -135,23 +141,6 @@ internal sealed unsafe class Tracee
         }
     }
 
-    private bool HasPendingSignal()
-    {
-        var buffer = stackalloc byte[SignalInfoSize];
-        var own = new PeekSignals { Count = 1 };
-        var shared = new PeekSignals { Count = 1, Flags = 1 };
-        return LibC.Ptrace(LibC.PTRACE_PEEKSIGINFO, ThreadId, (nint)(&own), (nint)buffer) > 0
-            || LibC.Ptrace(LibC.PTRACE_PEEKSIGINFO, ThreadId, (nint)(&shared), (nint)buffer) > 0;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct PeekSignals
-    {
-        public ulong Offset;
-        public uint Flags;
-        public int Count;
-    }
-
     [StructLayout(LayoutKind.Sequential)]
     private struct RseqConfiguration
     {
@@ -170,8 +159,10 @@ internal sealed unsafe class Tracee
     /// <summary>A thread that is traced from birth, because its creator is.</summary>
     public static Tracee Created(int threadId, int innermostId) => new(threadId, innermostId);
 
-    /// <summary>Asks it to stop; a system call that can be restarted will be, by the kernel.</summary>
-    public void Interrupt() => Check(LibC.Ptrace(LibC.PTRACE_INTERRUPT, ThreadId, 0, 0));
+    /// <summary>
+    /// Asks it to stop; a system call that can be restarted will be, by the kernel. If it has ended, that shows when its stop is awaited.
+    /// </summary>
+    public void Interrupt() => _ = LibC.Ptrace(LibC.PTRACE_INTERRUPT, ThreadId, 0, 0);
 
     /// <summary>Waits for the stop that was asked for. Signals that come first are delivered first.</summary>
     public void AwaitStop()
@@ -195,9 +186,10 @@ internal sealed unsafe class Tracee
         if (AwaitAny() is not { } stop)
             return;
         IsStopped = true;
-        if (stop.Event == 0 && !stop.IsSystemCall)
+        var isSignal = stop.Event == 0 && !stop.IsSystemCall;
+        if (isSignal)
             _pendingSignal = stop.Signal;
-        if (stop.Event != LibC.PTRACE_EVENT_STOP)
+        if (!isSignal && stop.Event != LibC.PTRACE_EVENT_STOP)
             return;
         ReadRegs();
         RestartInterrupted();
@@ -255,10 +247,23 @@ internal sealed unsafe class Tracee
         Check(LibC.Ptrace(LibC.PTRACE_CONT, ThreadId, 0, signal));
     }
 
-    /// <summary>Lets it go.</summary>
+    /// <summary>Lets it go. One that does not stand still is stopped first: ptrace lets go of no other, and its next signal would stop it for good.</summary>
     public void Detach()
     {
-        if (!IsGone && IsStopped)
+        try
+        {
+            if (!IsStopped && !IsGone)
+            {
+                Interrupt();
+                AwaitAnyStop();
+            }
+        }
+        catch (KvmException) when (IsGone)
+        {
+            return;
+        }
+
+        if (!IsGone)
             _ = LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingSignal);
         IsGone = true;
     }
@@ -313,11 +318,15 @@ internal sealed unsafe class Tracee
         return true;
     }
 
-    /// <summary>Waits until it stands still; null if it ended.</summary>
+    /// <summary>
+    /// Waits until it stands still; null if it ended. Where it does not within the time that it takes to get there, it waits for a CPU, which
+    /// must not be the one that we spin on.
+    /// </summary>
     private Stop? AwaitAny()
     {
-        const int SpinsBeforeSleep = 2000;
+        const int SpinsBeforeSleep = 200;
         const int SpinsBetweenLooks = 100;
+        const uint SleepMicroseconds = 50;
         for (var spins = 1; !IsGone; spins++)
         {
             if (TryGetStop(out var stop))
@@ -327,7 +336,7 @@ internal sealed unsafe class Tracee
             else if (spins < SpinsBeforeSleep)
                 _ = LibC.SchedYield();
             else
-                Thread.Sleep(0);
+                _ = LibC.Usleep(SleepMicroseconds);
         }
 
         return null;
