@@ -51,7 +51,6 @@ function Open-Guest {
     }
     try {
         $guest.Console = Connect-Socket $guest "$files.console"
-        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
         $qmp = [Net.Sockets.NetworkStream]::new((Connect-Socket $guest "$files.qmp"), $true)
         $qmp.ReadTimeout = $Patience.TotalMilliseconds
         $guest.Reader = [IO.StreamReader]::new($qmp)
@@ -59,6 +58,7 @@ function Open-Guest {
         $guest.Writer.AutoFlush = $true
         $null = $guest.Reader.ReadLine() # the greeting
         $null = Invoke-Qmp $guest qmp_capabilities
+        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
         $guest
     }
     catch {

@@ -5,6 +5,7 @@ Runs the tests of the cmdlets, in a PowerShell of their own that asks nothing.
 .DESCRIPTION
 Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
+Long  what of that has the tag Long too, which is left out otherwise
 Its last line is the count.
 .EXAMPLE
 pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
@@ -12,7 +13,7 @@ pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/Kvm
 [CmdletBinding()]
 param(
     [Parameter(Mandatory, Position = 0)]
-    [ValidateSet('Host', 'Kvm')]
+    [ValidateSet('Host', 'Kvm', 'Long')]
     [string] $Tier,
 
     # The staged module.
@@ -59,11 +60,13 @@ Import-Module (Convert-Path $Manifest)
 
 $configuration = Get-Configuration (Join-Path $PSScriptRoot PesterConfiguration.psd1)
 $configuration.Run.Path = $Path
-if ($Tier -eq 'Kvm') {
-    $configuration.Filter.Tag = 'Kvm'
-}
-else {
-    $configuration.Filter.ExcludeTag = 'Kvm'
+switch ($Tier) {
+    Host { $configuration.Filter.ExcludeTag = 'Kvm' }
+    Kvm {
+        $configuration.Filter.Tag = 'Kvm'
+        $configuration.Filter.ExcludeTag = 'Long'
+    }
+    Long { $configuration.Filter.Tag = 'Long' }
 }
 $null = New-Item $Results -ItemType Directory -Force
 $configuration.TestResult.OutputPath = Join-Path $Results "Pester-$Tier.xml"

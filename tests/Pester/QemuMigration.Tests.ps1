@@ -17,17 +17,23 @@ Describe 'A QEMU guest' -Tag Kvm {
 
     It 'loses time without KvmTsc, and none with it: Migrate, on kvm-clock' {
         $output = Invoke-Sample -Scenario Migrate -ClockSource kvm-clock
-        $output | Should-MatchString 'First sample after resume +wrong by -\d,\d{3}\.\d{3} ms +right'
+        $output | Should-MatchString 'First sample after resume +wrong by -[\d,]{5,}\.\d{3} ms +right'
         $output | Should-MatchString 'the guest lost no time, and noticed nothing'
     }
 
-    It 'keeps its time with KvmTsc: <Scenario>, on <ClockSource>' -ForEach @(
+    It 'keeps its time with KvmTsc: LiveMigrate, on tsc' {
+        Invoke-Sample -Scenario LiveMigrate -ClockSource tsc -Run With | Should-MatchString 'the guest lost no time, and noticed nothing'
+    }
+
+    # ./build.sh Soak runs these too.
+    It 'keeps its time with KvmTsc: <Scenario>, on <ClockSource>' -Tag Long -ForEach @(
         @{ Scenario = 'Migrate'; ClockSource = 'tsc' }
         @{ Scenario = 'LiveMigrate'; ClockSource = 'kvm-clock' }
+        @{ Scenario = 'PauseContinue'; ClockSource = 'kvm-clock' }
         @{ Scenario = 'PauseContinue'; ClockSource = 'tsc' }
         @{ Scenario = 'SaveRestore'; ClockSource = 'kvm-clock' }
+        @{ Scenario = 'SaveRestore'; ClockSource = 'tsc' }
     ) {
-        $output = Invoke-Sample -Scenario $Scenario -ClockSource $ClockSource -Run With
-        $output | Should-MatchString 'the guest lost no time, and noticed nothing'
+        Invoke-Sample -Scenario $Scenario -ClockSource $ClockSource -Run With | Should-MatchString 'the guest lost no time, and noticed nothing'
     }
 }

@@ -92,7 +92,7 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         $failed = { Invoke-KvmTscMigration $Source $Destination -DestinationSession $session -Confirm:$false -ErrorAction Stop } | Should-Throw
         $failed.FullyQualifiedErrorId | Should-BeLikeString "$Id,*"
         $failed.Exception.Message | Should-BeLikeString '*h2*'
-        $failed.ErrorRecord.ErrorDetails.RecommendedAction | Should-NotBeEmptyString
+        $failed.ErrorDetails.RecommendedAction | Should-NotBeEmptyString
     }
 
     It 'says that a session was lost, and that nothing was changed' {

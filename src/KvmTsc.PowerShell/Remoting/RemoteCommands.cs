@@ -66,8 +66,15 @@ internal static class RemoteCommands
 
         // It is shown as one that was made here.
         result.TypeNames.Insert(0, typeof(KvmTscMigrationResult).FullName!);
+        NameAgain<ResidualMeasure>(result, nameof(KvmTscMigrationResult.MeasuredBy));
+        NameAgain<TscMethod>(result, nameof(KvmTscMigrationResult.Method));
+        NameAgain<TscDowntime>(result, nameof(KvmTscMigrationResult.Downtime));
         return result;
     }
+
+    /// <summary>What was one of several names arrives as its number.</summary>
+    private static void NameAgain<T>(PSObject result, string property) where T : struct, Enum =>
+        result.Properties[property].Value = LanguagePrimitives.ConvertTo<T>(result.Properties[property].Value);
 
     /// <summary>The question that is asked before: only the other host can tell how its VM's clocks stand.</summary>
     public static string Question(KvmTscState state, TscRestoreOptions options, bool atResume)

@@ -33,7 +33,7 @@ internal sealed class RemotePreflight
     }
 
     private IEnumerable<PSObject> Of(FindingSeverity severity) =>
-        _findings.Where(finding => Text(finding, nameof(KvmTscFinding.Severity)) == severity.ToString());
+        _findings.Where(finding => LanguagePrimitives.ConvertTo<FindingSeverity>(finding.Properties[nameof(KvmTscFinding.Severity)].Value) == severity);
 
     private static string Text(PSObject finding, string property) => finding.Properties[property].Value.ToString()!;
 }
