@@ -123,6 +123,9 @@ function Invoke-Test {
         }
     }
     Invoke-Tier $tiers | ForEach-Object {
+        if ($_ -is [string]) {
+            return $_
+        }
         "`n== $($_.Name)"
         $_.Lines
         Add-Count $total $_
@@ -135,12 +138,13 @@ function Invoke-Test {
 }
 
 # Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
-# Returns what each printed, as it ends.
+# Returns a line as each begins, and what it printed as it ends.
 function Invoke-Tier([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
-    "Running $($Tier.Count) tiers of tests, $atOnce at once. What each says comes when it ends." | Write-Information -InformationAction Continue
+    "Running $($Tier.Count) tiers of tests, $atOnce at once. What each says comes when it ends. Begun:" | Write-Information -InformationAction Continue
     $Tier | ForEach-Object -ThrottleLimit $atOnce -Parallel {
         $PSNativeCommandUseErrorActionPreference = $false
+        "$(Get-Date -Format HH:mm:ss) $($_.Name)"
         $clock = [Diagnostics.Stopwatch]::StartNew()
         $program, $arguments = $_.Command
         $lines = & $program @arguments 2>&1 | ForEach-Object { "$_" }
