@@ -9,8 +9,8 @@ internal static class AttachRun
     public static int Run(Options options)
     {
         var counts = new Counts();
-        foreach (var scenario in Scenario.Chosen(options))
-            Run(scenario, scenario.PartOf(options.Count ?? DefaultCount, options), options, counts);
+        foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, Scenario.Chosen(options)))
+            Run(scenario, count, options, counts);
         return counts.Finish();
     }
 

@@ -40,13 +40,22 @@ internal sealed record Scenario(string Name, int Share, bool KnowsThreads, param
     public bool IsStandIn => Arguments.Contains(StandIn);
 
     /// <summary>Whether the target may read its offsets itself.</summary>
-    public bool CanReadOffsets => IsStandIn || !Arguments.Contains(Seccomp);
+    public bool CanReadOffsets => IsStandIn || !IsFiltered;
 
-    public static IEnumerable<Scenario> Chosen(Options options) =>
-        (options.StandIn ? WithoutKvm : WithKvm).Where(scenario => options.Only is null || scenario.Name == options.Only);
+    /// <summary>Whether a filter of its own ends it where the tool dies in the middle of a batch: docs/attach.md.</summary>
+    public bool IsFiltered => Arguments.Contains(Seccomp);
 
-    /// <summary>How many of a count fall to it.</summary>
-    public int PartOf(int count, Options options) => options.Only is null ? Math.Max(1, count * Share / 100) : count;
+    public static IReadOnlyList<Scenario> Chosen(Options options) =>
+        [.. (options.StandIn ? WithoutKvm : WithKvm).Where(scenario => options.Only is null || scenario.Name == options.Only)];
+
+    /// <summary>Divides a count among scenarios; the first gets what is left over.</summary>
+    public static IEnumerable<(Scenario Scenario, int Count)> Divide(int count, IReadOnlyList<Scenario> scenarios)
+    {
+        var shares = scenarios.Sum(scenario => scenario.Share);
+        int[] parts = [.. scenarios.Select(scenario => count * scenario.Share / shares)];
+        parts[0] += count - parts.Sum();
+        return scenarios.Zip(parts);
+    }
 
     public Target Start(Options options) => Target.Start(
         Name, options.Program("target"),

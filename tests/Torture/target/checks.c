@@ -33,6 +33,8 @@ void sleep_ms(unsigned milliseconds)
 
 void die(const char *what)
 {
+    while (ended)
+        pause(); // what it waits for is removed at the end
     fprintf(stderr, "target: %s: %s\n", what, strerror(errno));
     _exit(2);
 }

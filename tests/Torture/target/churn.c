@@ -10,7 +10,7 @@
 #include "hold.h"
 #include "parts.h"
 
-enum { churners = 2, at_once = 3, stack_size = 65536 };
+enum { churners = 2, at_once = 3, stack_size = 65536, longest_pause_ms = 60 };
 
 struct child {
     pthread_t thread;
@@ -76,7 +76,7 @@ static void *churn(void *argument)
                 deviation(check, "a thread ended with %p: join says %d", result, error);
         }
         held(check);
-        sleep_ms((unsigned)(next_random(&random) % 8));
+        sleep_ms((unsigned)(next_random(&random) % longest_pause_ms));
         if (wants_pause) {
             paused_count++;
             while (wants_pause)

@@ -16,7 +16,7 @@
 #include "hold.h"
 #include "parts.h"
 
-enum { most_receivers = 128, most_outstanding = 3, alternate_size = 65536, wait_ms = 20, patience_ms = 1000 };
+enum { most_receivers = 128, most_outstanding = 3, alternate_size = 65536, wait_ms = 20, pause_ms = 10, patience_ms = 1000 };
 
 struct receiver {
     struct check *check;
@@ -138,7 +138,7 @@ static void *spin(void *argument)
     for (;;) {
         hold_spin(&thread->holder, thread->receiver->check, 20000);
         check_signal_state(&thread->signals, thread->receiver->check);
-        sleep_ms(2);
+        sleep_ms(pause_ms);
     }
     return NULL;
 }
@@ -270,7 +270,7 @@ static void *send_signals(void *argument)
             if (next_random(&random) % 8 == 0)
                 send_to(receivers[i]);
         }
-        sleep_ms(4);
+        sleep_ms(pause_ms);
     }
     return NULL;
 }

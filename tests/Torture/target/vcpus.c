@@ -18,7 +18,7 @@
 #include "hold.h"
 #include "parts.h"
 
-enum { memory_size = 0x10000, blocks_at = 0x1000, most_vcpus = 512, nap_ms = 2, kick_signal = 43 };
+enum { memory_size = 0x10000, blocks_at = 0x1000, most_vcpus = 512, nap_ms = 10, kick_signal = 43 };
 
 struct vcpu {
     int id, fd;

@@ -32,6 +32,7 @@ enum {
     shortest_ms = 20,
     longest_ms = 250,
     late_ms = 2000,
+    pause_ms = 10,
     kernel_sigset_size = 8,
 };
 
@@ -645,7 +646,7 @@ static void *wake_forever(void *argument)
                 w->wait->wake(w);
             }
         }
-        sleep_ms(3);
+        sleep_ms(pause_ms);
     }
     return NULL;
 }

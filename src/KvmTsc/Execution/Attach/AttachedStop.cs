@@ -279,7 +279,7 @@ internal sealed class AttachedStop : IVMStop
 
     private void AwaitCarrier()
     {
-        if (!_carrier!.AwaitSignal(_preparation.Signal))
+        if (!_carrier!.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId))
         {
             throw _carrier.IsGone
                 ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")

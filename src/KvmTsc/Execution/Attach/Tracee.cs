@@ -15,7 +15,8 @@ internal sealed unsafe class Tracee
     /// <param name="Signal">The signal, SIGTRAP for what is none.</param>
     /// <param name="Event">The <c>PTRACE_EVENT_*</c>, 0 for a signal or a system call.</param>
     /// <param name="IsSystemCall">Whether it is at the entry or the exit of a system call.</param>
-    public readonly record struct Stop(int Signal, int Event, bool IsSystemCall);
+    /// <param name="Sender">The process that sent the signal by tgkill, as the thread's process knows it; 0 for any other origin.</param>
+    public readonly record struct Stop(int Signal, int Event, bool IsSystemCall, int Sender);
 
     private Tracee(int threadId, int innermostId)
     {
@@ -195,20 +196,25 @@ internal sealed unsafe class Tracee
         RestartInterrupted();
     }
 
-    /// <summary>Waits until it sends itself a signal.</summary>
+    /// <summary>
+    /// Waits until it sends itself a signal. The same signal may come from elsewhere, a child's end for one, since the kernel does not drop
+    /// what a traced process ignores; it is dropped here.
+    /// </summary>
     /// <returns>Whether it was that signal, and not another that cannot be blocked.</returns>
-    public bool AwaitSignal(int expected)
+    public bool AwaitSignal(int expected, int processInnermostId)
     {
         while (AwaitAny() is { } stop)
         {
             IsStopped = true;
-            if (stop.Event == 0 && stop.Signal == expected)
+            var isExpected = stop.Event == 0 && stop.Signal == expected;
+            if (isExpected && stop.Sender == processInnermostId)
                 return true;
-            if (stop.Signal != SigStop && stop.Event != LibC.PTRACE_EVENT_STOP)
+            if (!isExpected && stop.Signal != SigStop && stop.Event != LibC.PTRACE_EVENT_STOP)
                 return false;
 
             // A SIGSTOP cannot be blocked; it is delivered when the thread is let go.
-            _pendingSignal = stop.Event == 0 ? stop.Signal : _pendingSignal;
+            if (stop.Event == 0 && stop.Signal == SigStop)
+                _pendingSignal = SigStop;
             Resume(0);
         }
 
@@ -305,7 +311,9 @@ internal sealed unsafe class Tracee
     public bool TryGetStop(out Stop stop)
     {
         const int SignalCodeIndex = 2;
+        const int SenderIndex = 4;
         const int SystemCallCode = 0x85; // SIGTRAP | 0x80
+        const int TgkillCode = -6; // SI_TKILL
         var info = stackalloc int[SignalInfoSize / sizeof(int)];
         if (LibC.Ptrace(LibC.PTRACE_GETSIGINFO, ThreadId, 0, (nint)info) < 0)
         {
@@ -314,7 +322,7 @@ internal sealed unsafe class Tracee
         }
 
         var code = info[SignalCodeIndex];
-        stop = new Stop(info[0], code > 0 && info[0] != 0 ? code >> 8 : 0, code == SystemCallCode);
+        stop = new Stop(info[0], code > 0 && info[0] != 0 ? code >> 8 : 0, code == SystemCallCode, code == TgkillCode ? info[SenderIndex] : 0);
         return true;
     }
 
