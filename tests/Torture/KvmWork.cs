@@ -49,6 +49,10 @@ internal sealed class KvmWork(Machine machine, bool hasRun, IVMExecutor? executo
 
         public override HostTscTraits HostTsc => machine.HostTsc;
 
+        public override HostAbilities Abilities => machine.Abilities;
+
+        public override string? ClockSource => machine.ClockSource;
+
         public override bool GuestHasRun => machine.GuestHasRun;
 
         public override ulong RealtimeNow => machine.RealtimeNow;

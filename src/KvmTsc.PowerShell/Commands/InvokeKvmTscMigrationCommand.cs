@@ -90,13 +90,14 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     {
         var destination = Targets.Single(Destination);
         var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true };
-        var preflight = SourceSession is null && Source is VMReference vm
-            ? TscPreflight.Run(Targets.Single(vm), destination, options, Cancellation)
-            : TscPreflight.Run(Capture(), destination, options, Cancellation);
+        var source = SourceSession is null && Source is VMReference vm ? Targets.Single(vm) : null;
+        var preflight = source is null
+            ? TscPreflight.Run(Capture(), destination, options, Cancellation)
+            : TscPreflight.Run(source, destination, options, Cancellation);
         foreach (var finding in preflight.Result.Findings.Where(finding => finding.Severity == FindingSeverity.Warning))
             WriteWarning($"{finding.Evidence} {finding.Action}");
         var restore = new TscRestore(destination, preflight.Require(), Options);
-        return IsConfirmed(destination.Identity.ToString(), () => Question(restore, SourceName))
+        return IsConfirmed(destination.Identity.ToString(), () => Question(restore, source?.Identity.ToString() ?? SourceName))
             ? show => Restore(restore, destination.Identity.Name, show)
             : null;
     }
