@@ -94,8 +94,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         var preflight = source is null
             ? TscPreflight.Run(Capture(), destination, options, Cancellation)
             : TscPreflight.Run(source, destination, options, Cancellation);
-        foreach (var finding in preflight.Result.Findings.Where(finding => finding.Severity == FindingSeverity.Warning))
-            WriteWarning($"{finding.Evidence} {finding.Action}");
+        Warn(preflight.Result.Findings, "");
         var restore = new TscRestore(destination, preflight.Require(), Options);
         return IsConfirmed(destination.Identity.ToString(), () => Question(restore, source?.Identity.ToString() ?? SourceName))
             ? show => Restore(restore, destination.Identity.Name, show)
@@ -108,12 +107,17 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         var state = Capture();
         var (destination, options) = (Destination, Options);
         var preflight = RemoteCommands.Test(host, state, destination, options, ShowProgress, Cancellation);
-        foreach (var warning in preflight.Warnings)
-            WriteWarning($"{host.Name}: {warning}");
+        Warn(preflight.Findings, $"{host.Name}: ");
         preflight.Require();
         return IsConfirmed($"{destination} on {host.Name}", () => RemoteCommands.Question(state, options, AtResume))
             ? show => RemoteCommands.Restore(host, state, destination, options, AtResume ? TimeoutSeconds : null, show, Cancellation)
             : null;
+    }
+
+    private void Warn(IEnumerable<KvmTscFinding> findings, string prefix)
+    {
+        foreach (var finding in findings.Where(finding => finding.Severity == FindingSeverity.Warning))
+            WriteWarning($"{prefix}{finding.Evidence} {finding.Action}");
     }
 
     private KvmTscState Capture() => Source switch

@@ -9,6 +9,8 @@ internal static class ClockIoctls
     /// <summary>What a clock reading needs for the algorithm.</summary>
     public const uint Triple = (uint)(KvmClockFlags.Realtime | KvmClockFlags.HostTsc);
 
+    public static bool HasTriple(uint flags) => (flags & Triple) == Triple;
+
     public static Slot<KvmClockData> GetClock(this IoctlBatch batch)
     {
         var slot = batch.Reserve<KvmClockData>();
@@ -54,6 +56,14 @@ internal static class ClockIoctls
             ResultSlot = value.Offset,
         });
         batch.Add(new BatchStep(BatchStepKind.CorrectClock, null, 0, correction.Offset, ArgumentIsSlot: true));
+    }
+
+    /// <summary>Reads the clock, and ends the batch unless the reading has host TSC and CLOCK_REALTIME.</summary>
+    public static Slot<KvmClockData> GetTriple(this IoctlBatch batch)
+    {
+        var clock = batch.GetClock();
+        batch.ExpectTriple(clock);
+        return clock;
     }
 
     /// <summary>Ends the batch unless a clock reading has host TSC and CLOCK_REALTIME.</summary>

@@ -9,7 +9,7 @@ namespace KvmTsc.Machines;
 public sealed record HostAbilities(bool HasTscOffset, KvmClockFlags ClockFlags)
 {
     /// <summary>Whether a clock reading can have host TSC and CLOCK_REALTIME.</summary>
-    public bool HasTriple => ((uint)ClockFlags & ClockIoctls.Triple) == ClockIoctls.Triple;
+    public bool HasTriple => ClockIoctls.HasTriple((uint)ClockFlags);
 
     /// <summary>Refuses a kernel that lacks something.</summary>
     /// <exception cref="KvmException">It does.</exception>

@@ -53,9 +53,7 @@ public sealed class TscRestore
     public TscRestorePreview Preview(CancellationToken cancellationToken)
     {
         using var stop = _machine.Executor.Stop(cancellationToken);
-        var before = TscSnapshot.Read(stop, _machine);
-        RefuseDowntime();
-        RefuseBackwards(before);
+        var before = ReadBefore(stop);
         var clock = unchecked(_state.ClockNanoseconds + (Counts ? _machine.RealtimeNow - _state.RealtimeNanoseconds : 0));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
@@ -92,9 +90,7 @@ public sealed class TscRestore
         (KvmClockData Before, KvmClockData After) atSetting;
         using (stop)
         {
-            before = TscSnapshot.Read(stop, _machine);
-            RefuseDowntime();
-            RefuseBackwards(before);
+            before = ReadBefore(stop);
             var batch = new IoctlBatch();
             var (stepFour, stepFive) = AddWrites(batch, before);
             var readBack = TscSnapshot.Add(batch, _machine);
@@ -128,20 +124,17 @@ public sealed class TscRestore
             batch.SetClock(value);
 
         // The two readings around the setting say how long it took, which is how far kvmclock can be off by it.
-        var stepFour = batch.GetClock();
-        batch.ExpectTriple(stepFour);
+        var stepFour = batch.GetTriple();
         if (before.HasTriple)
             setClock = batch.Steps.Count;
         batch.SetClock(value);
-        var clock = batch.GetClock();
-        batch.ExpectTriple(clock);
+        var clock = batch.GetTriple();
         for (var i = 0; i < Corrections; i++)
         {
             batch.CorrectClock(clock, _state.Reading, _isOneTsc ? _host.TscKHz : null, value);
             stepFour = clock;
             batch.SetClock(value);
-            clock = batch.GetClock();
-            batch.ExpectTriple(clock);
+            clock = batch.GetTriple();
         }
 
         var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
@@ -207,6 +200,14 @@ public sealed class TscRestore
             guestTsc,
             residual,
             residual * 1e6 / vcpu.TscKHz);
+    }
+
+    private TscSnapshot ReadBefore(IVMStop stop)
+    {
+        var before = TscSnapshot.Read(stop, _machine);
+        RefuseDowntime();
+        RefuseBackwards(before);
+        return before;
     }
 
     private void RefuseDowntime()

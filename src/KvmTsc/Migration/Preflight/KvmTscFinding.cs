@@ -3,7 +3,8 @@ namespace KvmTsc.Migration.Preflight;
 /// <summary>Something that keeps a migration from working, or from being exact.</summary>
 public sealed class KvmTscFinding
 {
-    internal KvmTscFinding(FindingSeverity severity, MigrationSide side, string check, string evidence, string action)
+    /// <summary>Creates a finding from its values.</summary>
+    public KvmTscFinding(FindingSeverity severity, MigrationSide side, string check, string evidence, string action)
     {
         Severity = severity;
         Side = side;

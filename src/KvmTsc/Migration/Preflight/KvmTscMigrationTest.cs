@@ -46,7 +46,7 @@ public sealed class KvmTscMigrationTest
     public double? DriftPpm { get; }
 
     /// <summary>The same in seconds per day.</summary>
-    public double? DriftSecondsPerDay => DriftPpm * 0.0864;
+    public double? DriftSecondsPerDay => DriftPpm * MigrationForecast.SecondsPerDay;
 
     /// <summary>Everything that was found, what is worst first.</summary>
     public IReadOnlyList<KvmTscFinding> Findings { get; }

@@ -10,6 +10,9 @@ namespace KvmTsc.Migration.Preflight;
 /// <param name="DriftPpm">By how much the guest's TSC will be faster than on the source; null where the destination cannot have its frequency.</param>
 internal sealed record MigrationForecast(ResidualMeasure MeasuredBy, long DowntimeNanoseconds, double ErrorBoundNanoseconds, double? DriftPpm)
 {
+    /// <summary>What a ppm makes in a day, in seconds.</summary>
+    public const double SecondsPerDay = 0.0864;
+
     public static MigrationForecast Of(KvmTscState state, Machine destination, double downtimeSeconds)
     {
         var host = destination.Host;

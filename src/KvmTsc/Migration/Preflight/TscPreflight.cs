@@ -149,7 +149,7 @@ public sealed class TscPreflight
             MigrationSide.Both,
             "TscDrift",
             FormattableString.Invariant(
-                $"The guest's TSC will be {Math.Abs(ppm):0.###} ppm {(ppm < 0 ? "slower" : "faster")} than it was on the source, {Math.Abs(ppm) * 0.0864:0.###} s a day; the hosts' frequencies are known to {rounding:0.###} ppm."),
+                $"The guest's TSC will be {Math.Abs(ppm):0.###} ppm {(ppm < 0 ? "slower" : "faster")} than it was on the source, {Math.Abs(ppm) * MigrationForecast.SecondsPerDay:0.###} s a day; the hosts' frequencies are known to {rounding:0.###} ppm."),
             "An NTP client in the guest makes up for that. To avoid it, use a host with TSC scaling, or one whose TSC is nearer to the source's.");
     }
 
