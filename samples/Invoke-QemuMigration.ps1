@@ -125,6 +125,7 @@ function Complete-Migration($Source) {
 
 function Invoke-PauseContinue($Source, [bool] $WithKvmTsc) {
     $null = Invoke-Qmp $Source stop
+    $null = Receive-GuestLog $Source # what is awaited later is from after the resume
     $state = Save-ClockState $Source $WithKvmTsc
     Start-Sleep -Duration $Downtime
     $restore = Open-Restore $Source $state
@@ -163,9 +164,8 @@ function Invoke-Run([bool] $WithKvmTsc) {
         $resumed = Wait-QmpEvent $guest RESUME
         $restored = $migrated.Restore ? (Receive-Job $migrated.Restore -Wait -AutoRemoveJob) : $null
         Write-Information 'The guest was resumed'
-        $skip = $guest -eq $source ? $before.Log.Count : 0
-        Wait-GuestSecond $guest $SecondsAfter -Skip $skip
-        $after = Read-Witness $guest -Skip $skip
+        Wait-GuestSecond $guest $SecondsAfter
+        $after = Read-Witness $guest
     }
     finally {
         foreach ($guest in $Guests) {
@@ -185,19 +185,19 @@ function Invoke-Run([bool] $WithKvmTsc) {
     }
 }
 
-function Wait-GuestSecond($Guest, [int] $Count, [int] $Skip) {
+function Wait-GuestSecond($Guest, [int] $Count) {
     foreach ($thread in 0, 1) {
-        Wait-GuestLog $Guest "^second thread=$thread " -Count $Count -Skip $Skip
+        Wait-GuestLog $Guest "^second thread=$thread " -Count $Count
     }
 }
 
-# What is known of a guest and its host at about one time.
-function Read-Witness($Guest, [int] $Skip) {
+# What is known of a guest and its host at about one time, and what the guest has logged since it was known last.
+function Read-Witness($Guest) {
     $report = Get-GuestReport $Guest
     @{
         ClockSource = $report.ClockSource
         Messages    = $report.Messages
-        Log         = @(Get-GuestLog $Guest $Skip)
+        Log         = @(Receive-GuestLog $Guest)
         Offsets     = @(Read-TscOffset $Guest.Process.Id)
         Host        = Read-HostClock $Image
     }

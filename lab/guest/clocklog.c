@@ -9,7 +9,6 @@
 //   gap MILLISECONDS SAMPLE | SAMPLE       two samples of one thread in a row, between which a clock went on by 200 ms or more
 //   back CLOCK TICKS SAMPLE | READING      a clock reads less than any vCPU read before; READING is what it read
 //   apart CLOCK NANOSECONDS SAMPLE | SAMPLE  between these two, CLOCK and the TSC did not go on by the same time
-//   now SAMPLE                             the answer to `now`
 //   log LEVEL MICROSECONDS TEXT            the answer to `log`: the kernel's messages that are warnings or worse, or about clocks;
 //   end log                                the last line of that answer
 //   clocksource NAME                       the answer to `clocksource`
@@ -31,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/resource.h>
 #include <termios.h>
 #include <time.h>
@@ -368,17 +366,10 @@ static void report_log(void) {
 }
 
 static void answer(const char *request) {
-    if (!strcmp(request, "now")) {
-        struct sample sample = {.thread = -1};
-        uint64_t seen[CLOCKS + 1];
-        take_sample(&sample, seen);
-        report_sample("now", &sample);
-    } else if (!strcmp(request, "log")) {
+    if (!strcmp(request, "log")) {
         report_log();
     } else if (!strcmp(request, "clocksource")) {
         report_clocksource("clocksource");
-    } else if (!strcmp(request, "poweroff")) {
-        reboot(RB_POWER_OFF);
     } else if (*request) {
         report("unknown %.100s", request);
     }

@@ -6,7 +6,7 @@ Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 
 $Clocks = [ordered]@{ real = 'CLOCK_REALTIME'; mono = 'CLOCK_MONOTONIC'; boot = 'CLOCK_BOOTTIME' }
-$SamplePattern = [regex] ('thread=(?<thread>-?\d+) \S+ \S+ tsc=(?<t0>\d+) real=(?<real>\d+) tsc=(?<t1>\d+) mono=(?<mono>\d+) ' +
+$SamplePattern = [regex] ('thread=(?<thread>\d+) \S+ \S+ tsc=(?<t0>\d+) real=(?<real>\d+) tsc=(?<t1>\d+) mono=(?<mono>\d+) ' +
     'tsc=(?<t2>\d+) boot=(?<boot>\d+) tsc=(?<t3>\d+)')
 $TwoTo64 = 18446744073709551616d
 $ToleranceNanoseconds = 5000d
@@ -150,7 +150,7 @@ function Compare-GuestClock {
     # A sample that seems to be from when the guest stood still is one that a later change of the offset has moved there.
     $lived = $new.Where({ $_.Tsc[3] -ge $resumedAt })
     $moved = $new.Where({ $_.Tsc[0] -gt $stoppedAt -and $_.Tsc[3] -lt $resumedAt })
-    $first = foreach ($thread in $lived.Thread -ge 0 | Sort-Object -Unique) {
+    $first = foreach ($thread in $lived.Thread | Sort-Object -Unique) {
         $lived.Where({ $_.Thread -eq $thread }, 'First')
     }
     $from, $to = $old, $lived | ForEach-Object { $_.Where({ $_.Kind -eq 'second' }, 'Last') }

@@ -160,23 +160,32 @@ function Wait-Migration([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [s
 
 <#
 .SYNOPSIS
-The lines of the guest's log from a number on, the unfinished one left out.
+The lines of the guest's log since they were last received, the unfinished one left out.
 #>
-function Get-GuestLog([Parameter(Mandatory)] $Guest, [int] $Skip) {
+function Get-GuestLog([Parameter(Mandatory)] $Guest) {
     $lines = $Guest.Lines
     $lines.AddRange(($Guest.Unfinished + $Guest.Log.ReadToEnd()).Split("`n"))
     $Guest.Unfinished = $lines[-1]
     $lines.RemoveAt($lines.Count - 1)
-    $lines.GetRange($Skip, $lines.Count - $Skip)
+    $lines
 }
 
 <#
 .SYNOPSIS
-Waits until as many lines of the guest's log match, from a line on.
+The same, which are received thereby.
 #>
-function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip) {
+function Receive-GuestLog([Parameter(Mandatory)] $Guest) {
+    Get-GuestLog $Guest
+    $Guest.Lines.Clear()
+}
+
+<#
+.SYNOPSIS
+Waits until as many lines of the guest's log match.
+#>
+function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1) {
     try {
-        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest $Skip) -match $Pattern).Count -ge $Count }
+        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest) -match $Pattern).Count -ge $Count }
     }
     catch {
         throw (@("$_ Its log and its console end with:") + (Get-GuestLog $Guest | Select-Object -Last 10) + (Get-Content $Guest.Messages -Tail 10) -join "`n")
@@ -185,13 +194,12 @@ function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [st
 
 <#
 .SYNOPSIS
-Asks the guest what it takes its time from, and for its kernel's warnings and messages about clocks.
+Asks the guest what it takes its time from, and for its kernel's warnings and messages about clocks: once for what is received of its log.
 #>
 function Get-GuestReport([Parameter(Mandatory)] $Guest) {
-    $seen = @(Get-GuestLog $Guest).Count
     $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("clocksource`nlog`n"))
-    Wait-GuestLog $Guest '^end log' -Skip $seen
-    $answer = @(Get-GuestLog $Guest $seen)
+    Wait-GuestLog $Guest '^end log'
+    $answer = @(Get-GuestLog $Guest)
     @{
         ClockSource = ($answer -match '^clocksource ')[0].Split(' ')[1]
         # That an interrupt took long says that the host is slow, nothing about clocks.
@@ -199,4 +207,4 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     }
 }
 
-Export-ModuleMember Open-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Get-GuestLog, Wait-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport
