@@ -97,11 +97,12 @@ function Invoke-Test {
     $null = New-Item $Results -ItemType Directory
     $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
     $pester = 'pwsh', '-NoProfile', '-NonInteractive', '-File', $runner
-    $onHost = $Lab, 'exec', '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
+    $limits = '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
+    $onHost = @($Lab, 'exec'; $limits)
+    $onHosts = @($Lab, 'exec', '--hosts', 'h1,h2'; $limits)
     $files = Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1"
     $ofCmdlets = $files.Where({ $_.Name -like '*-*' })
     $ofModule = $files.Where({ $_.Name -notlike '*-*' -and $_.Name -notmatch '^(Qemu|TwoHosts)' })
-    $onHosts = $onHost[0, 1] + '--hosts', 'h1,h2' + $onHost[2..($onHost.Count - 1)]
 
     # The longest first.
     $tiers = @(
@@ -170,16 +171,12 @@ function Add-Count([hashtable] $Total, $Tier) {
     }
 }
 
+# The harness is built outside of the lab, where it takes a tenth of the time.
 function Invoke-Soak {
-    Invoke-Torture
+    Invoke-Build
+    dotnet build "$PSScriptRoot/tests/Torture" --configuration Release --nologo --verbosity quiet
     & $Lab exec --cpus 1 --timeout 14000 -- "$PSScriptRoot/tests/Torture/soak.sh" FULL
     & $Lab exec --cpus 1 --timeout 7200 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1" Long "$Stage/KvmTsc.psd1" /tmp "$PSScriptRoot/tests/Pester/QemuMigration.Tests.ps1"
-}
-
-# Builds the harness outside of the lab, where it takes a tenth of the time.
-function Invoke-Torture {
-    Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
-    dotnet build "$PSScriptRoot/tests/Torture" --configuration Release --nologo --verbosity quiet
 }
 
 function Invoke-Demo {
