@@ -19,13 +19,9 @@ internal sealed class NumberedDirectory : IDisposable
     private NumberedDirectory(SafeDescriptor descriptor) => _descriptor = descriptor;
 
     /// <summary>Opens one, null if it is not there or not ours to read.</summary>
-    public static NumberedDirectory? Open(string path) => Open(path, out _);
-
-    /// <summary>Opens one, null if that fails with <paramref name="errno"/>.</summary>
-    public static NumberedDirectory? Open(string path, out int errno)
+    public static NumberedDirectory? Open(string path)
     {
         var descriptor = LibC.Open(path, LibC.O_DIRECTORY | LibC.O_CLOEXEC);
-        errno = descriptor < 0 ? -descriptor : 0;
         return descriptor < 0 ? null : new NumberedDirectory(new SafeDescriptor(descriptor));
     }
 

@@ -31,12 +31,8 @@ public static class VMDiscovery
     {
         if (processId == Environment.ProcessId)
             return [];
-        using (NumberedDirectory.Open($"/proc/{processId}/fd", out var errno))
-        {
-            if (errno is Errno.EACCES or Errno.EPERM)
-                throw Forbidden(processId);
-        }
-
+        if (!MayBeLookedAt(processId))
+            throw Forbidden(processId);
         return [.. Find(processId, new Lazy<DebugfsIndex>(DebugfsIndex.Read))];
     }
 
@@ -71,6 +67,18 @@ public static class VMDiscovery
         var id = string.Create(CultureInfo.InvariantCulture, $"{processId}:{vm.Descriptor}");
         var identity = new VMIdentity(isOnlyVM ? name : string.Create(CultureInfo.InvariantCulture, $"{name}:{vm.Descriptor}"), processId, id);
         return new ProcessMachine(identity, vmm, stat.StartTime, vm, isOnlyVM);
+    }
+
+    /// <summary>
+    /// Whether the kernel lets us follow its descriptors. Their directory does not tell: who has CAP_DAC_READ_SEARCH may open it, and see no
+    /// link in it. The environment takes the same rights as the links, and is there to be opened, whatever the process is like.
+    /// </summary>
+    private static bool MayBeLookedAt(int processId)
+    {
+        var descriptor = LibC.Open($"/proc/{processId}/environ", LibC.O_CLOEXEC);
+        if (descriptor >= 0)
+            _ = LibC.Close(descriptor);
+        return -descriptor is not (Errno.EACCES or Errno.EPERM);
     }
 
     private static bool HasVM(IReadOnlyList<KvmDescriptor>? descriptors) => descriptors?.Any(descriptor => descriptor.IsVM) ?? false;
