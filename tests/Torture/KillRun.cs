@@ -114,12 +114,12 @@ internal static class KillRun
             _deviations = report.Deviations;
         }
 
-        /// <summary>Once a batch is armed nobody is left who could remove the payload without knowing whether others are in it.</summary>
+        /// <summary>Once others are sent to the payload's memory, nobody is left who could remove it: they may be there still.</summary>
         private void CheckResources(int index, KillPhase? phase, TargetResources resources)
         {
             if (resources != _resources)
             {
-                if (resources.IsPayloadMoreThan(_resources) && phase is KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing)
+                if (resources.IsPayloadMoreThan(_resources) && phase is KillPhase.Stopping or KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing)
                     _left++;
                 else
                     Fail(index, phase, $"there were {_resources}, there are {resources}");

@@ -36,10 +36,13 @@ public static class GuestTsc
         Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
     {
         var ids = VcpusOf(machine, offsets);
+        var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
         using (stop)
         {
-            var before = ReadBefore(machine, stop, offsets, force);
+            var before = reading.Run(stop);
+            if (!force)
+                RefuseWrites(machine, before, offsets);
             var batch = new IoctlBatch();
             TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
             var writes = WritesOf(before, offsets);
@@ -57,10 +60,13 @@ public static class GuestTsc
         Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
     {
         var ids = VcpusOf(machine, offsets);
+        var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
         TscSnapshot before;
         using (stop)
-            before = ReadBefore(machine, stop, offsets, force);
+            before = reading.Run(stop);
+        if (!force)
+            RefuseWrites(machine, before, offsets);
         return [.. ids.Select(id =>
             new KvmVcpuTscOffset(machine.Identity, id, unchecked((long)before.Vcpus[id].Offset), stop.StoppedMicroseconds))];
     }
@@ -89,12 +95,13 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, frequencies);
         RefuseUnsupported(machine, frequencies.Values, force);
+        var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
         var batch = new IoctlBatch();
         (int Id, Slot<int> KHz)[] slots;
         using (stop)
         {
-            var before = TscSnapshot.Read(stop, machine);
+            var before = reading.Run(stop);
             AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
             slots = [.. ids.Select(id => (id, batch.GetTscKHz(id)))];
             stop.RunOrThrow(batch, machine.Identity.Name);
@@ -186,16 +193,10 @@ public static class GuestTsc
             "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
     }
 
-    private static TscSnapshot ReadBefore(Machine machine, IVMStop stop, IReadOnlyDictionary<int, long> offsets, bool force)
+    private static void RefuseWrites(Machine machine, TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
     {
-        var before = TscSnapshot.Read(stop, machine);
-        if (!force)
-        {
-            RefuseUnequal(machine, before, offsets);
-            RefuseBackwards(machine, before, offsets);
-        }
-
-        return before;
+        RefuseUnequal(machine, before, offsets);
+        RefuseBackwards(machine, before, offsets);
     }
 
     private static void RefuseBackwards(Machine machine, TscSnapshot before, IReadOnlyDictionary<int, long> offsets)

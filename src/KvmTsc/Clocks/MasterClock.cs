@@ -31,12 +31,13 @@ public static class MasterClock
     public static KvmMasterClockRepair Repair(Machine machine, double maximumAdvanceSeconds, bool force, CancellationToken cancellationToken)
     {
         RefuseClockSource(machine);
+        var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
         MasterClockPlan plan;
         MasterClockSwitch? done = null;
         using (stop)
         {
-            plan = MasterClockPlan.Make(machine, TscSnapshot.Read(stop, machine), maximumAdvanceSeconds, force);
+            plan = MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
             if (plan.IsNeeded)
                 done = Apply(machine, stop, plan);
         }
@@ -49,8 +50,9 @@ public static class MasterClock
     public static MasterClockPlan Preview(Machine machine, double maximumAdvanceSeconds, bool force, CancellationToken cancellationToken)
     {
         RefuseClockSource(machine);
+        var reading = TscSnapshot.Of(machine);
         using var stop = machine.Executor.Stop(cancellationToken);
-        return MasterClockPlan.Make(machine, TscSnapshot.Read(stop, machine), maximumAdvanceSeconds, force);
+        return MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
     }
 
     /// <summary>Refuses a host on which KVM has no master clock, whatever the offsets are.</summary>

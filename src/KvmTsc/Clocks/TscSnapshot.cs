@@ -25,12 +25,11 @@ internal sealed class TscSnapshot
 
     public bool OffsetsAreEqual => Vcpus.Values.Select(vcpu => vcpu.Offset).Distinct().Count() <= 1;
 
-    public static TscSnapshot Read(IVMStop stop, Machine machine)
+    /// <summary>Prepares the reading, before the VM is stopped for it.</summary>
+    public static Reading Of(Machine machine)
     {
         var batch = new IoctlBatch();
-        var pending = Add(batch, machine);
-        stop.RunOrThrow(batch, machine.Identity.Name);
-        return pending.Read(batch);
+        return new Reading(batch, Add(batch, machine), machine.Identity.Name);
     }
 
     /// <summary>Adds the reads to a batch; after it ran they become the snapshot.</summary>
@@ -41,6 +40,17 @@ internal sealed class TscSnapshot
         foreach (var id in machine.VcpuIds)
             vcpus.Add((id, batch.GetOffset(id), batch.GetTscKHz(id)));
         return new Pending(clock, vcpus);
+    }
+
+    /// <summary>A snapshot with a batch of its own.</summary>
+    public sealed record Reading(IoctlBatch Batch, Pending Pending, string VMName)
+    {
+        /// <summary>Takes it.</summary>
+        public TscSnapshot Run(IVMStop stop)
+        {
+            stop.RunOrThrow(Batch, VMName);
+            return Pending.Read(Batch);
+        }
     }
 
     /// <summary>A snapshot that a batch is yet to take.</summary>

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Execution;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 
@@ -72,10 +73,11 @@ public sealed class KvmTscState
     public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken)
     {
         var host = machine.Host;
+        var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
-        TscSnapshot snapshot;
         using (stop)
-            snapshot = TscSnapshot.Read(stop, machine);
+            stop.RunOrThrow(reading.Batch, reading.VMName);
+        var snapshot = reading.Pending.Read(reading.Batch);
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));

@@ -16,6 +16,7 @@ public sealed class TscRestore
     private readonly KvmTscState _state;
     private readonly TscRestoreOptions _options;
     private readonly KvmHostIdentity _host;
+    private readonly TscSnapshot.Reading _reading;
     private readonly bool _guestHasRun;
     private readonly bool _isOneTsc;
 
@@ -44,6 +45,7 @@ public sealed class TscRestore
         foreach (var rule in RestoreRules.Of(machine, state, options.Downtime))
             rule(options.Force);
         _host = machine.Host;
+        _reading = TscSnapshot.Of(machine);
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
     }
@@ -204,7 +206,7 @@ public sealed class TscRestore
 
     private TscSnapshot ReadBefore(IVMStop stop)
     {
-        var before = TscSnapshot.Read(stop, _machine);
+        var before = _reading.Run(stop);
         RefuseDowntime();
         RefuseBackwards(before);
         return before;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <signal.h>
 #include <stddef.h>
@@ -92,6 +93,8 @@ static void constants(void)
     CONSTANT(LibC.MAP_ANONYMOUS, MAP_ANONYMOUS);
     CONSTANT(LibC.O_RDWR, O_RDWR);
     CONSTANT(LibC.O_CLOEXEC, O_CLOEXEC);
+    CONSTANT(LibC.SCHED_FIFO, SCHED_FIFO);
+    CONSTANT(LibC.SCHED_RESET_ON_FORK, SCHED_RESET_ON_FORK);
     CONSTANT(LibC.O_DIRECTORY, O_DIRECTORY);
     CONSTANT(LibC.AT_FDCWD, AT_FDCWD);
     CONSTANT(LibC.AT_SYMLINK_NOFOLLOW, AT_SYMLINK_NOFOLLOW);

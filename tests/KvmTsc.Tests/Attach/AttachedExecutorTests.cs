@@ -71,6 +71,25 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public async Task A_thread_that_no_signal_interrupts_is_an_error_and_the_others_do_not_wait_for_it()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "6");
+        var machine = other.FindOne();
+        string main = $"/proc/{other.Id}/task/{other.Id}", stuck = $"/proc/{other.Id}/task/{other.Threads[0]}";
+        Until.True(() => ProcessStatus.Read(stuck)!.State, state => state == 'D');
+        var reading = Task.Run(() => GuestTsc.ReadOffsets(machine, null, CancellationToken.None));
+        Until.True(() => TracerOf(main), tracer => tracer != 0);
+        Until.True(() => TracerOf(main), tracer => tracer == 0);
+        Assert.NotEqual(0, TracerOf(stuck));
+
+        var exception = await Assert.ThrowsAsync<KvmException>(() => reading);
+        Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
+        Assert.StartsWith($"Thread {other.Threads[0]} of ", exception.Message, StringComparison.Ordinal);
+        Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), thread => Assert.Equal(0, TracerOf(thread)));
+        Assert.Single(GuestTsc.ReadOffsets(machine, null, CancellationToken.None));
+    }
+
+    [Fact]
     public void A_batch_that_fails_inside_the_process_is_undone_there()
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);

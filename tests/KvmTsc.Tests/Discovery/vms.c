@@ -7,6 +7,7 @@
  *   open            takes a descriptor, of /dev/null
  *   close N         closes a descriptor
  *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
+ *   stuck S         has a thread that no signal interrupts, for S seconds
  *   thread          has another thread, which ends, do the rest up to "join"
  *   fork            forks a child that keeps all descriptors
  *   filter          forbids itself a system call by seccomp
@@ -97,6 +98,25 @@ static void start(int number, int spin)
     sem_wait(&printed);
 }
 
+static void *be_stuck(void *seconds)
+{
+    printf("thread %d\n", (int)syscall(SYS_gettid));
+    sem_post(&printed);
+    if (vfork() == 0) {
+        sleep((unsigned)(intptr_t)seconds);
+        _exit(0);
+    }
+    return NULL;
+}
+
+static void stick(int seconds)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, be_stuck, (void *)(intptr_t)seconds);
+    sem_wait(&printed);
+}
+
 static void filter(void)
 {
     struct sock_filter code[] = {
@@ -181,6 +201,8 @@ static void *follow(void *unused)
             start(next_number(), 0);
         else if (!strcmp(*argument, "spin"))
             start(next_number(), 1);
+        else if (!strcmp(*argument, "stuck"))
+            stick(next_number());
         else if (!strcmp(*argument, "thread"))
             in_thread();
         else if (!strcmp(*argument, "join"))

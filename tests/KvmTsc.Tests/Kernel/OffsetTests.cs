@@ -118,7 +118,7 @@ public sealed class OffsetTests : IDisposable
         {
             // What no CPU has: without scaling it is too slow, with scaling too much for an int.
             var impossible = machine.HostTsc.HasScaling ? 0x7FFFFFFFu : kHz / 2;
-            GuestTsc.AddWrites(batch, TscSnapshot.Read(stop, machine), [(0, tolerated), (1, impossible)]);
+            GuestTsc.AddWrites(batch, TscSnapshot.Of(machine).Run(stop), [(0, tolerated), (1, impossible)]);
             var outcome = stop.Run(batch);
             Assert.Equal((1, 22), (outcome.FailedStep, outcome.ErrorNumber));
             Assert.Empty(outcome.UndoFailures);

@@ -26,4 +26,10 @@ internal static class AttachErrors
     /// <summary>What went wrong while a process was worked in.</summary>
     public static KvmException Failed(string message) => new(
         KvmErrorId.AttachFailed, message, "Try again. If it stays so, a security module may forbid it (ausearch -m avc, dmesg).");
+
+    /// <summary>A thread cannot be stopped.</summary>
+    public static KvmException Stuck(AttachTarget target, int threadId) => new(
+        KvmErrorId.AttachFailed,
+        $"Thread {threadId} of {target.VMName} does not stop: it waits in the kernel for something that no signal ends (state D).",
+        $"See what it waits for (cat /proc/{threadId}/stack), and try again when it does no more.");
 }

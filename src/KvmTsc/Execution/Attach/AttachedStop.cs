@@ -16,6 +16,9 @@ internal sealed class AttachedStop : IVMStop
     private const int SysTgkill = 234;
     private const int MapFixedNoReplace = 0x100000;
 
+    /// <summary>For how long a thread may wait for what no signal ends (state D), while the others stand still.</summary>
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
+
     private readonly AttachedExecutor _executor;
     private readonly AttachPreparation _preparation;
     private readonly List<Tracee> _threads = [];
@@ -25,11 +28,10 @@ internal sealed class AttachedStop : IVMStop
     private SignalFrames? _frames;
     private UserRegs _home;
     private ulong _homeMask;
-    private bool _placed;
-    private bool _ran;
+    private bool _isInFlight;
+    private bool _isAtPayload;
     private bool _disposed;
     private double _stopped;
-    private double _placing;
     private double _running;
 
     private AttachedStop(AttachedExecutor executor, AttachPreparation preparation, ResumeWatch? watch = null)
@@ -55,9 +57,10 @@ internal sealed class AttachedStop : IVMStop
         {
             LibC.IgnoreChildStops();
             stop.Seize();
+            Precedence.Take();
             stop._clock.Start();
             stop.Interrupt();
-            if (stop.ChooseCarrier())
+            if (stop.Hold())
                 return stop;
         }
         catch
@@ -76,9 +79,18 @@ internal sealed class AttachedStop : IVMStop
         var stop = new AttachedStop(executor, preparation, watch);
         stop._threads.AddRange(watch.HandOver());
         preparation.Refresh();
-        stop._stopped = stop.Elapsed;
-        if (stop.ChooseCarrier())
-            return stop;
+        Precedence.Take();
+        try
+        {
+            if (stop.Hold())
+                return stop;
+        }
+        catch
+        {
+            stop.Dispose();
+            throw;
+        }
+
         stop.Dispose();
         throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
     }
@@ -87,12 +99,15 @@ internal sealed class AttachedStop : IVMStop
     public BatchOutcome Run(IoctlBatch batch)
     {
         var began = Elapsed;
-        if (!_placed)
-            Place();
-        var placed = Elapsed;
-        _placing += placed - began;
-        var outcome = RunPayload(batch);
-        _running += Elapsed - placed;
+        var image = Write(batch);
+
+        // Only now, with the carrier on its way, may anybody wait for it.
+        Write(_preparation.Address + (ulong)HoldsOffset, image.Holds, "the holds");
+        Write(Data + Payload.Armed, PayloadImage.ArmedWord, "the payload's data");
+        _carrier!.Resume(0);
+        AwaitCarrier();
+        var outcome = image.ReadBack(Data, batch);
+        _running += Elapsed - began;
         return outcome;
     }
 
@@ -103,18 +118,19 @@ internal sealed class AttachedStop : IVMStop
             return;
         _disposed = true;
         var began = Elapsed;
-        for (var i = _threads.Count - 1; i >= 0; i--)
-        {
-            if (_threads[i] != _carrier)
-                Release(_threads[i]);
-        }
-
+        foreach (var thread in Enumerable.Reverse(_threads).Where(thread => thread != _carrier && thread.IsStopped))
+            Release(thread);
         if (_carrier is { } carrier)
             ReleaseCarrier(carrier);
+
+        // One that did not stop can be let go only when it does. The others do not wait for that.
+        foreach (var thread in Enumerable.Reverse(_threads).Where(thread => !thread.IsGone))
+            thread.Detach();
         _clock.Stop();
+        Precedence.GiveBack();
         StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
         _watch?.Dispose();
-        _executor.LastPhases = new AttachPhases(_stopped, _placing, _running, Elapsed - began);
+        _executor.LastPhases = new AttachPhases(_stopped, _running, Elapsed - began);
         _preparation.Dispose();
     }
 
@@ -162,6 +178,7 @@ internal sealed class AttachedStop : IVMStop
             throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
+    /// <summary>Stops the threads. As soon as one is there that was in the guest, it begins its flight; the others arrive meanwhile.</summary>
     private void Interrupt()
     {
         var interrupted = 0;
@@ -170,7 +187,7 @@ internal sealed class AttachedStop : IVMStop
             for (var i = interrupted; i < _threads.Count; i++)
                 _threads[i].Interrupt();
             for (var i = interrupted; i < _threads.Count; i++)
-                _threads[i].AwaitStop();
+                Await(_threads[i]);
             interrupted = _threads.Count;
         }
         while (_preparation.VcpuThreads is null && SeizeNew());
@@ -178,37 +195,68 @@ internal sealed class AttachedStop : IVMStop
         _threads.RemoveAll(thread => thread.IsGone);
         if (_threads.Exists(thread => thread.IsInGroupStop))
             throw AttachErrors.Unsupported($"{_preparation.Target.VMName} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {_preparation.Target.ProcessId}.");
-        foreach (var thread in _threads)
-        {
-            thread.ReadRegs();
-            thread.RestartInterrupted();
-        }
+    }
 
-        _stopped = Elapsed;
+    private void Await(Tracee thread)
+    {
+        if (!thread.TryAwaitStop(s_patience))
+            throw AttachErrors.Stuck(_preparation.Target, thread.ThreadId);
+        if (thread.IsGone)
+            return;
+        thread.ReadRegs();
+        thread.RestartInterrupted();
+        if (_carrier is null && thread.CarrierRank == 0 && !thread.IsInGroupStop)
+            TryBecomeCarrier(thread);
     }
 
     /// <summary>
-    /// The carrier is best a thread that was in the guest: it returns from <c>KVM_RUN</c> with EINTR, which every VMM knows. A thread
+    /// Has the payload in place, unarmed, and all other threads diverted to their holds; false if no thread can carry it, or one cannot be
+    /// diverted. The carrier is best a thread that was in the guest: it returns from <c>KVM_RUN</c> with EINTR, which every VMM knows. A thread
     /// whose system call the kernel restarts by a restart block cannot return from a signal frame, since that ends the restarting.
     /// </summary>
-    private bool ChooseCarrier()
+    private bool Hold()
     {
-        var xstate = new byte[16384];
-        foreach (var thread in _threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank))
-        {
-            if (thread.Regs.Cs != UserRegs.Code64)
-                throw AttachErrors.Unsupported($"{_preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
-            _home = thread.Home;
-            _homeMask = thread.ReadSignalMask();
-            var length = thread.ReadXstate(xstate);
-            _frames = new SignalFrames(_preparation.Instructions, _home, _homeMask, FlightMask, xstate.AsSpan(0, length), Flight(thread));
-            if (!_preparation.Maps.IsWritable(_frames.Address, _home.Rsp))
-                continue;
-            _carrier = thread;
-            return !_threads.Exists(held => held.IsInRestartableSequence(_preparation.Memory));
-        }
+        if (_carrier is null && !_threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier))
+            return false;
+        if (_threads.Exists(thread => thread.IsInRestartableSequence(_preparation.Memory)))
+            return false;
+        AwaitCarrier();
+        _isInFlight = false;
+        Write(_preparation.Address, Payload.Code(_threads.Count - 1, HoldsOffset), "the payload's memory");
 
-        return false;
+        // From here on the carrier goes home by the payload's code, which leaves the memory mapped: by its frames it would unmap it, and others
+        // are there soon.
+        _ = Write(new IoctlBatch());
+        _isAtPayload = true;
+        var index = 0;
+        foreach (var thread in Held)
+            thread.Divert(_preparation.Address + (ulong)Payload.HoldOffset(index++));
+        _stopped = Elapsed;
+        return true;
+    }
+
+    /// <summary>
+    /// Has a thread map the payload's memory. From here on it comes home by itself: its frames unmap that memory and return to where it was.
+    /// </summary>
+    private bool TryBecomeCarrier(Tracee thread)
+    {
+        if (thread.Regs.Cs != UserRegs.Code64)
+            throw AttachErrors.Unsupported($"{_preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
+        _home = thread.Home;
+        _homeMask = thread.ReadSignalMask();
+        _frames = new SignalFrames(_preparation.Instructions, _home, _homeMask, FlightMask, thread.ReadXstate(), Flight(thread));
+        if (!_preparation.Maps.IsWritable(_frames.Address, _home.Rsp))
+            return false;
+        _carrier = thread;
+        if (_preparation.SuspendsSeccomp)
+            thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
+        Write(_frames.Address, _frames.Bytes, "the stack");
+        thread.WriteRegs(_frames.StartWith(MapCode));
+        thread.IsDiverted = true;
+        thread.WriteSignalMask(FlightMask);
+        _isInFlight = true;
+        thread.Resume(0);
+        return true;
     }
 
     private ulong FlightMask => ~(1UL << (_preparation.Signal - 1));
@@ -226,47 +274,15 @@ internal sealed class AttachedStop : IVMStop
         Unmap,
     ];
 
-    /// <summary>
-    /// Has the carrier map the payload's memory. From here on it comes home by itself: its frames unmap that memory and return to where
-    /// it was.
-    /// </summary>
-    private void Place()
-    {
-        var carrier = _carrier!;
-        if (_preparation.SuspendsSeccomp)
-            carrier.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
-        Write(_frames!.Address, _frames.Bytes, "the stack");
-        carrier.WriteRegs(_frames.StartWith(MapCode));
-        carrier.IsDiverted = true;
-        carrier.WriteSignalMask(FlightMask);
-        carrier.Resume(0);
-        AwaitCarrier();
-        Write(_preparation.Address, Payload.Code(_threads.Count - 1, HoldsOffset), "the payload's memory");
-        _placed = true;
-    }
-
     private static int HoldsOffset => Payload.DataOffset + Payload.ControlSize + Payload.StackSize;
 
-    private BatchOutcome RunPayload(IoctlBatch batch)
+    /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
+    private PayloadImage Write(IoctlBatch batch)
     {
         var image = new PayloadImage(_preparation, batch, Held.ToArray(), _carrier!.InnermostId, _home, _homeMask);
         Write(Data, image.Bytes, "the payload's data");
-        if (!_ran)
-        {
-            var index = 0;
-            foreach (var thread in Held)
-                thread.Divert(_preparation.Address + (ulong)Payload.HoldOffset(index++));
-        }
-
         _carrier.WriteRegs(Entry());
-        _ran = true;
-
-        // Only now, with the carrier on its way, may anybody wait for it.
-        Write(Data + (ulong)(HoldsOffset - Payload.DataOffset), image.Holds, "the holds");
-        Write(Data + Payload.Armed, PayloadImage.ArmedWord, "the payload's data");
-        _carrier.Resume(0);
-        AwaitCarrier();
-        return image.ReadBack(Data, batch);
+        return image;
     }
 
     private UserRegs Entry()
@@ -312,8 +328,11 @@ internal sealed class AttachedStop : IVMStop
     {
         try
         {
-            // Where no batch ran, the frames lead home from where the carrier stands.
-            if (_ran)
+            if (_isInFlight)
+                AwaitCarrier();
+
+            // Where the payload was not in place yet, the frames lead home from where the carrier stands.
+            if (_isAtPayload)
                 carrier.WriteRegs(_frames!.EndWith(Unmap));
             if (_preparation.SuspendsSeccomp && carrier.IsDiverted)
                 carrier.RunTo(_home.Rip);

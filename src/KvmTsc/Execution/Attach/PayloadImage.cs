@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using KvmTsc.Interop;
 
 namespace KvmTsc.Execution.Attach;
@@ -105,14 +106,19 @@ internal sealed class PayloadImage
     private void WriteStep(int at, BatchStep step, int from)
     {
         var descriptor = step.VcpuId is { } id ? _preparation.Target.VcpuDescriptors[id] : _preparation.Target.VMDescriptor;
-        Put(at, (ulong)step.Kind);
-        Put(at + 8, (ulong)(long)descriptor);
-        Put(at + 16, step.Request);
-        Put(at + 24, step.ArgumentIsSlot ? MemoryAddress(step.Argument) : (ulong)step.Argument);
-        Put(at + 32, step.Kind == BatchStepKind.ExpectEqual ? MemoryAddress(step.Expected) : (ulong)step.Expected);
-        Put(at + 40, step.ResultSlot >= 0 ? MemoryAddress(step.ResultSlot) : 0);
-        Put(at + 48, (ulong)from);
+        MemoryMarshal.Write(_bytes.AsSpan(at), new Step(
+            (ulong)step.Kind,
+            (ulong)(long)descriptor,
+            step.Request,
+            step.ArgumentIsSlot ? MemoryAddress(step.Argument) : (ulong)step.Argument,
+            step.Kind == BatchStepKind.ExpectEqual ? MemoryAddress(step.Expected) : (ulong)step.Expected,
+            step.ResultSlot >= 0 ? MemoryAddress(step.ResultSlot) : 0,
+            (ulong)from));
     }
+
+    /// <summary>A step as payload.S has it.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly record struct Step(ulong Kind, ulong Descriptor, ulong Request, ulong Argument, ulong Expected, ulong Result, ulong From);
 
     private void Put(int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(_bytes.AsSpan(at), value);
 }

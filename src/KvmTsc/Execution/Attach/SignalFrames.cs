@@ -23,6 +23,9 @@ internal sealed class SignalFrames
     // Tile registers: large, and not part of the state unless the process asked for them.
     private const ulong Tiles = 3UL << 17;
 
+    // Where each feature's part of the FPU's state ends. CPUID is dear where the host is a VM itself.
+    private static readonly int[] s_ends = [.. Enumerable.Range(0, 63).Select(EndOf)];
+
     private readonly Instructions _instructions;
     private readonly UserRegs _home;
     private readonly byte[] _bytes;
@@ -122,14 +125,18 @@ internal sealed class SignalFrames
     {
         const int LegacyAndHeader = 576;
         var size = LegacyAndHeader;
-        for (var feature = 2; feature < 63; feature++)
+        for (var feature = 2; feature < s_ends.Length; feature++)
         {
-            if ((features >> feature & 1) == 0)
-                continue;
-            var (length, offset, _, _) = X86Base.CpuId(0xD, feature);
-            size = Math.Max(size, offset + length);
+            if ((features >> feature & 1) != 0)
+                size = Math.Max(size, s_ends[feature]);
         }
 
         return size;
+    }
+
+    private static int EndOf(int feature)
+    {
+        var (length, offset, _, _) = X86Base.CpuId(0xD, feature);
+        return offset + length;
     }
 }

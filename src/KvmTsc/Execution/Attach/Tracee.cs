@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -8,6 +10,10 @@ internal sealed unsafe class Tracee
 {
     private const int SigTrap = 5;
     private const int SigStop = 19;
+    private const int MaximumXstate = 16384;
+
+    [ThreadStatic]
+    private static byte[]? t_xstate;
 
     private int _pendingSignal;
 
@@ -165,20 +171,26 @@ internal sealed unsafe class Tracee
     /// </summary>
     public void Interrupt() => _ = LibC.Ptrace(LibC.PTRACE_INTERRUPT, ThreadId, 0, 0);
 
-    /// <summary>Waits for the stop that was asked for. Signals that come first are delivered first.</summary>
-    public void AwaitStop()
+    /// <summary>
+    /// Waits for the stop that was asked for, or the thread's end. Signals that come first are delivered first.
+    /// </summary>
+    /// <param name="patience">For how long it may wait uninterruptibly.</param>
+    /// <returns>Whether it did not wait uninterruptibly for longer.</returns>
+    public bool TryAwaitStop(TimeSpan patience)
     {
-        while (AwaitAny() is { } stop)
+        while (AwaitAny(patience) is { } stop)
         {
             if (stop.Event == LibC.PTRACE_EVENT_STOP)
             {
                 IsStopped = true;
                 IsInGroupStop = stop.Signal != SigTrap;
-                return;
+                return true;
             }
 
             Resume(stop.Event == 0 && !stop.IsSystemCall ? stop.Signal : 0);
         }
+
+        return IsGone;
     }
 
     /// <summary>Waits for a stop of any kind, in which it can be let go. A signal that it had is delivered then.</summary>
@@ -293,14 +305,15 @@ internal sealed unsafe class Tracee
 
     public void SetOptions(int options) => Check(LibC.Ptrace(LibC.PTRACE_SETOPTIONS, ThreadId, 0, options));
 
-    /// <summary>The FPU's state in the form of XSAVE; returns its length.</summary>
-    public int ReadXstate(byte[] buffer)
+    /// <summary>The FPU's state in the form of XSAVE, good until another is read.</summary>
+    public ReadOnlySpan<byte> ReadXstate()
     {
+        var buffer = t_xstate ??= new byte[MaximumXstate];
         fixed (byte* start = buffer)
         {
             var vector = new IoVector { Base = (nint)start, Length = (nuint)buffer.Length };
             Check(LibC.Ptrace(LibC.PTRACE_GETREGSET, ThreadId, LibC.NT_X86_XSTATE, (nint)(&vector)));
-            return (int)vector.Length;
+            return buffer.AsSpan(0, (int)vector.Length);
         }
     }
 
@@ -326,25 +339,23 @@ internal sealed unsafe class Tracee
         return true;
     }
 
-    /// <summary>
-    /// Waits until it stands still; null if it ended. Where it does not within the time that it takes to get there, it waits for a CPU, which
-    /// must not be the one that we spin on.
-    /// </summary>
-    private Stop? AwaitAny()
+    /// <summary>Waits until it stands still; null if it ended, or waits uninterruptibly (state D) for longer than it may.</summary>
+    private Stop? AwaitAny(TimeSpan? patience = null)
     {
-        const int SpinsBeforeSleep = 200;
-        const int SpinsBetweenLooks = 100;
-        const uint SleepMicroseconds = 50;
-        for (var spins = 1; !IsGone; spins++)
+        const int LooksBetweenChecks = 100;
+        var began = Stopwatch.GetTimestamp();
+        for (var looks = 1; !IsGone; looks++)
         {
             if (TryGetStop(out var stop))
                 return stop;
-            if (spins % SpinsBetweenLooks == 0 && HasEnded())
-                IsGone = true;
-            else if (spins < SpinsBeforeSleep)
-                _ = LibC.SchedYield();
-            else
-                _ = LibC.Usleep(SleepMicroseconds);
+            if (looks % LooksBetweenChecks == 0)
+            {
+                IsGone = HasEnded();
+                if (Stopwatch.GetElapsedTime(began) > patience && ProcessStatus.Read($"/proc/{ThreadId}")?.State == 'D')
+                    return null;
+            }
+
+            Precedence.Pause(looks);
         }
 
         return null;

@@ -159,9 +159,10 @@ public sealed class TscPreflight
         TscSnapshot? before = null;
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
+            var reading = TscSnapshot.Of(destination);
             var stop = destination.Executor.Stop(_cancellationToken);
             using (stop)
-                before = TscSnapshot.Read(stop, destination);
+                before = reading.Run(stop);
             stopped = stop.StoppedMicroseconds;
         });
         if (before is not null && obeys)

@@ -1,0 +1,53 @@
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>
+/// Precedence of the calling thread over all that is not real-time, while a VM stands still: without it, every thread that is let go takes the
+/// CPU from us, and so does the host's other work. Where the kernel does not grant it (CAP_SYS_NICE, RLIMIT_RTPRIO) the stop is longer, and
+/// nothing else.
+/// </summary>
+internal static class Precedence
+{
+    private const int Normal = 0;
+    private static readonly bool s_isAlone = Environment.ProcessorCount == 1;
+
+    [ThreadStatic]
+    private static bool t_taken;
+
+    /// <summary>Takes it; a thread that is real-time already keeps what it has.</summary>
+    public static void Take() =>
+        t_taken = LibC.GetScheduling() == Normal && LibC.SetScheduling(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, 1);
+
+    public static void GiveBack()
+    {
+        if (t_taken)
+            _ = LibC.SetScheduling(Normal, 0);
+        t_taken = false;
+    }
+
+    /// <summary>
+    /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once. One that does not
+    /// arrive within the time that this takes waits for a CPU, which must not be ours.
+    /// </summary>
+    /// <param name="looks">How often it was looked for.</param>
+    public static void Pause(int looks)
+    {
+        const int LooksBeforeSleep = 200;
+        const uint SleepMicroseconds = 50;
+        if (looks > LooksBeforeSleep)
+        {
+            _ = LibC.Usleep(SleepMicroseconds);
+        }
+        else if (s_isAlone && t_taken)
+        {
+            GiveBack();
+            _ = LibC.SchedYield();
+            Take();
+        }
+        else
+        {
+            _ = LibC.SchedYield();
+        }
+    }
+}
