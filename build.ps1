@@ -80,7 +80,8 @@ function Invoke-Stage {
         Remove-Item $Stage -Recurse
     }
     $null = New-Item $Stage -ItemType Directory
-    $binaries = "$Out/artifacts/bin/KvmTsc.PowerShell/release"
+    dotnet publish "$PSScriptRoot/src/KvmTsc.PowerShell" --configuration Release --runtime linux-x64 --no-self-contained --nologo --verbosity quiet
+    $binaries = "$Out/artifacts/publish/KvmTsc.PowerShell/release_linux-x64"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
 }
 

@@ -1,5 +1,5 @@
-// How long a VMM with many vCPUs stands still while its clock, all its offsets and all its frequencies are read: the ioctls alone as its
-// own program issues them, through KvmTsc, and with one ptrace stop per ioctl. All in one run, in turns. See run.sh.
+// How long a VMM with many vCPUs stands still while its clock, all its offsets and all its frequencies are read, through KvmTsc and with one
+// ptrace stop per ioctl; and how long the ioctls alone take, as a VMM with as many vCPUs issues them itself. All in one run, in turns. See run.sh.
 using System.Diagnostics;
 using System.Globalization;
 using KvmTsc.Execution.Attach;
@@ -9,21 +9,15 @@ using KvmTsc.Migration;
 
 const int Runs = 20;
 
-if (args is not [var vmmProgram, var naiveProgram, .. var rest])
+if (args is not [var id, var vmmProgram, var naiveProgram] || !int.TryParse(id, out var processId))
 {
-    Console.Error.WriteLine("usage: StopTime VMM NAIVE [VCPUS]");
+    Console.Error.WriteLine("usage: StopTime PID VMM NAIVE");
     return 2;
 }
 
-// The VMM is not a child of ours: .NET waits for all children, and would take one that is stopped by a tracer for one that has ended.
-var vcpus = rest is [var number] ? number : "64";
-using var shell = Process.Start(new ProcessStartInfo("sh", ["-c", "\"$0\" \"$1\"; exit $?", vmmProgram, vcpus])
-{
-    RedirectStandardInput = true,
-    RedirectStandardOutput = true,
-})!;
-var processId = int.Parse(shell.StandardOutput.ReadLine()!.Split(' ')[1], CultureInfo.InvariantCulture);
 var machine = VMDiscovery.Of(processId).Single();
+using var vmm = Process.Start(new ProcessStartInfo(vmmProgram, [$"{machine.VcpuIds.Count}"]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+vmm.StandardOutput.ReadLine();
 _ = KvmTscState.Save(machine, force: true, CancellationToken.None); // what is compiled on first use is compiled now
 
 double[][] inside = new double[Runs][], attached = new double[Runs][], naive = new double[Runs][];
@@ -34,14 +28,14 @@ for (var i = 0; i < Runs; i++)
     naive[i] = OneStopPerIoctl();
 }
 
-shell.StandardInput.WriteLine("quit");
-shell.WaitForExit();
+vmm.StandardInput.WriteLine("quit");
+vmm.WaitForExit();
 
 var alone = Median(inside, 0);
 var beyond = Median(attached, 1);
-Console.WriteLine($"{machine.VcpuIds.Count} vCPUs: clock, offsets and frequencies, {1 + (2 * machine.VcpuIds.Count)} ioctls. Microseconds, medians of {Runs}:");
+Console.WriteLine($"{machine.Vmm} with {machine.VcpuIds.Count} vCPUs: clock, offsets and frequencies, {1 + (2 * machine.VcpuIds.Count)} ioctls. Microseconds, medians of {Runs}:");
 Console.WriteLine($"{"",-28}{"stop",10}{"ioctls",10}{"release",10}{"total",10}");
-Console.WriteLine($"{"inside the VMM",-28}{"",10}{alone,10:0}{"",10}{alone,10:0}");
+Console.WriteLine($"{"inside a VMM",-28}{"",10}{alone,10:0}{"",10}{alone,10:0}");
 Row("KvmTsc", attached);
 Row("one ptrace stop per ioctl", naive);
 var timesFaster = Median(naive, 3) / Median(attached, 3);
@@ -51,15 +45,15 @@ return beyond <= 3 * alone && timesFaster >= 3 ? 0 : 1;
 
 double[] Inside()
 {
-    shell.StandardInput.WriteLine("inside");
-    return [Number(shell.StandardOutput.ReadLine()!)];
+    vmm.StandardInput.WriteLine("inside");
+    return [Number(vmm.StandardOutput.ReadLine()!)];
 }
 
 static double[] Attached(Machine machine)
 {
     _ = KvmTscState.Save(machine, force: true, CancellationToken.None);
     var phases = ((AttachedExecutor)machine.Executor).LastPhases!;
-    return [phases.Stopping, phases.Placing + phases.Running, phases.Releasing, phases.Total];
+    return [phases.Stopping, phases.Running, phases.Releasing, phases.Total];
 }
 
 double[] OneStopPerIoctl()

@@ -1,5 +1,5 @@
-// A VMM with many vCPUs, all of them idle in KVM_RUN, whose clocks are read: from inside by itself, and from outside by others.
-// It says "ready PID", and then does what its standard input says, a word a line:
+// A VMM with many vCPUs, all of them idle in KVM_RUN, which reads its clocks itself. It says "ready", and then does what its standard input
+// says, a word a line:
 //   inside   stops its vCPUs, and times the ioctls that a batch consists of; prints the microseconds
 //   quit     ends; so does the end of the input
 #define _GNU_SOURCE
@@ -162,7 +162,7 @@ int main(int arguments, char **values)
     create(kvm);
     for (int i = 0; i < count; i++)
         require(!pthread_create(&vcpus[i].thread, NULL, run, &vcpus[i]), "pthread_create");
-    printf("ready %d\n", getpid());
+    puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         if (!strcmp(line, "inside\n"))

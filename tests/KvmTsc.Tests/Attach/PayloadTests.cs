@@ -46,8 +46,7 @@ public sealed class PayloadTests
     [InlineData("PROCESS", Payload.Process)]
     [InlineData("THREAD", Payload.Thread)]
     [InlineData("SIGNAL", Payload.Signal)]
-    [InlineData("MASK", Payload.Mask)]
-    [InlineData("REGISTERS", Payload.Registers)]
+    [InlineData("FRAME", Payload.Frame)]
     [InlineData("STEP_SIZE", Payload.StepSize)]
     public void Both_sides_agree_on_the_layout(string name, int offset)
     {

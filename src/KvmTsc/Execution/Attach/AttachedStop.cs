@@ -27,7 +27,6 @@ internal sealed class AttachedStop : IVMStop
     private Tracee? _carrier;
     private SignalFrames? _frames;
     private UserRegs _home;
-    private ulong _homeMask;
     private bool _isInFlight;
     private bool _isAtPayload;
     private bool _disposed;
@@ -243,8 +242,7 @@ internal sealed class AttachedStop : IVMStop
         if (thread.Regs.Cs != UserRegs.Code64)
             throw AttachErrors.Unsupported($"{_preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
         _home = thread.Home;
-        _homeMask = thread.ReadSignalMask();
-        _frames = new SignalFrames(_preparation.Instructions, _home, _homeMask, FlightMask, thread.ReadXstate(), Flight(thread));
+        _frames = new SignalFrames(_preparation.Instructions, _home, thread.ReadSignalMask(), FlightMask, thread.ReadXstate(), Flight(thread));
         if (!_preparation.Maps.IsWritable(_frames.Address, _home.Rsp))
             return false;
         _carrier = thread;
@@ -279,7 +277,7 @@ internal sealed class AttachedStop : IVMStop
     /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
     private PayloadImage Write(IoctlBatch batch)
     {
-        var image = new PayloadImage(_preparation, batch, Held.ToArray(), _carrier!.InnermostId, _home, _homeMask);
+        var image = new PayloadImage(_preparation, batch, Held.ToArray(), _carrier!.InnermostId, _frames!.Last);
         Write(Data, image.Bytes, "the payload's data");
         _carrier.WriteRegs(Entry());
         return image;

@@ -14,7 +14,7 @@ internal sealed class PayloadImage
     private readonly int _undoCount;
     private readonly int _memoryAt;
 
-    public PayloadImage(AttachPreparation preparation, IoctlBatch batch, Tracee[] held, int carrierId, UserRegs home, ulong homeMask)
+    public PayloadImage(AttachPreparation preparation, IoctlBatch batch, Tracee[] held, int carrierId, ulong homeFrame)
     {
         _preparation = preparation;
         _undoCount = batch.Undo.Count;
@@ -29,8 +29,7 @@ internal sealed class PayloadImage
         if (_bytes.Length > preparation.DataLength)
             throw new InvalidOperationException($"A batch of {_bytes.Length} bytes is larger than {preparation.DataLength}.");
 
-        WriteControl(stepsAt, undoAt, undoEnd, holdsAt, releasesAt, held.Length, carrierId, homeMask);
-        WriteRegisters(home);
+        WriteControl(stepsAt, undoAt, undoEnd, holdsAt, releasesAt, held.Length, carrierId, homeFrame);
         _holds = new byte[held.Length * sizeof(ulong)];
         for (var i = 0; i < held.Length; i++)
         {
@@ -75,7 +74,7 @@ internal sealed class PayloadImage
 
     private ulong MemoryAddress(long offset) => DataAddress(_memoryAt) + (ulong)offset;
 
-    private void WriteControl(int stepsAt, int undoAt, int undoEnd, int holdsAt, int releasesAt, int holds, int carrierId, ulong homeMask)
+    private void WriteControl(int stepsAt, int undoAt, int undoEnd, int holdsAt, int releasesAt, int holds, int carrierId, ulong homeFrame)
     {
         Put(Payload.Steps, DataAddress(stepsAt));
         Put(Payload.StepsEnd, DataAddress(undoAt));
@@ -89,18 +88,7 @@ internal sealed class PayloadImage
         Put(Payload.Process, (ulong)_preparation.ProcessInnermostId);
         Put(Payload.Thread, (ulong)carrierId);
         Put(Payload.Signal, (ulong)_preparation.Signal);
-        Put(Payload.Mask, homeMask);
-    }
-
-    private void WriteRegisters(UserRegs home)
-    {
-        ReadOnlySpan<ulong> registers =
-        [
-            home.Rax, home.Rcx, home.Rdx, home.Rsi, home.Rdi, home.Rbp, home.R8, home.R9, home.R10, home.R11, home.R12, home.R13, home.R14,
-            home.R15, home.Eflags, home.Rsp, home.Rbx, home.Rip,
-        ];
-        for (var i = 0; i < registers.Length; i++)
-            Put(Payload.Registers + (i * sizeof(ulong)), registers[i]);
+        Put(Payload.Frame, homeFrame);
     }
 
     private void WriteStep(int at, BatchStep step, int from)

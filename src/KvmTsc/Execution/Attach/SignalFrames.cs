@@ -63,6 +63,9 @@ internal sealed class SignalFrames
     /// <summary>What goes there.</summary>
     public ReadOnlySpan<byte> Bytes => _bytes;
 
+    /// <summary>Where the stack pointer is to be for rt_sigreturn(2) to take the last frame.</summary>
+    public ulong Last => FrameAddress(_calls) + ContextOffset;
+
     /// <summary>The registers that start with a call and go on with the frames.</summary>
     public UserRegs StartWith(Call call) => For(call, FrameAddress(0));
 
@@ -81,7 +84,7 @@ internal sealed class SignalFrames
 
     /// <summary>
     /// <c>struct rt_sigframe</c>: the return address, then the context; what follows is not read on return. Every frame has the FPU's state:
-    /// a return without one would reset the FPU, and the payload may have to go home without the last frame.
+    /// a return without one would reset the FPU, and from the payload the thread may have to go home without us.
     /// </summary>
     private void WriteFrame(int index, UserRegs regs, ulong mask)
     {

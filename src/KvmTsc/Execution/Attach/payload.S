@@ -18,8 +18,7 @@
     .set PROCESS,     88    # who we are, in our own pid namespace
     .set THREAD,      96
     .set SIGNAL,      104   # ignored where nobody traces us
-    .set MASK,        112   # the signal mask to go back to
-    .set REGISTERS,   128   # rax rcx rdx rsi rdi rbp r8-r15 rflags rsp rbx rip to go back to
+    .set FRAME,       112   # the signal frame to go home by
 
     .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal, attempt, correct
     .set STEP_FD,      8
@@ -76,32 +75,11 @@ release:
     mov     SIGNAL(%rbx), %rdx
     mov     $234, %eax                  # tgkill
     syscall
-# A tracer takes over here. Without one we go back by ourselves.
-    mov     $2, %edi                    # SIG_SETMASK
-    lea     MASK(%rbx), %rsi
-    xor     %edx, %edx
-    mov     $8, %r10d
-    mov     $14, %eax                   # rt_sigprocmask
+# A tracer takes over here. Without one we go home by the last frame on the stack that we came from, which has all at once: a signal that waits
+# is delivered as soon as the mask is back, and there is no room for its handler here.
+    mov     FRAME(%rbx), %rsp
+    mov     $15, %eax                   # rt_sigreturn
     syscall
-    mov     REGISTERS+0(%rbx), %rax
-    mov     REGISTERS+8(%rbx), %rcx
-    mov     REGISTERS+16(%rbx), %rdx
-    mov     REGISTERS+24(%rbx), %rsi
-    mov     REGISTERS+32(%rbx), %rdi
-    mov     REGISTERS+40(%rbx), %rbp
-    mov     REGISTERS+48(%rbx), %r8
-    mov     REGISTERS+56(%rbx), %r9
-    mov     REGISTERS+64(%rbx), %r10
-    mov     REGISTERS+72(%rbx), %r11
-    mov     REGISTERS+80(%rbx), %r12
-    mov     REGISTERS+88(%rbx), %r13
-    mov     REGISTERS+96(%rbx), %r14
-    mov     REGISTERS+104(%rbx), %r15
-    push    REGISTERS+112(%rbx)
-    popfq
-    mov     REGISTERS+120(%rbx), %rsp
-    mov     REGISTERS+128(%rbx), %rbx
-    jmp     *return_address(%rip)
 
 # Does the step at r12; negative in eax if it failed.
 step:
@@ -203,5 +181,3 @@ correct:
     add     %rax, (%r8,%rdi)
     xor     %eax, %eax
     ret
-
-    .set return_address, entry + 0x4000 + REGISTERS + 136
