@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;
 
@@ -65,7 +66,7 @@ public sealed class KvmDevice : IDisposable
         },
         Errno.EACCES or Errno.EPERM => new KvmException(
             KvmErrorId.KvmAccessDenied,
-            $"{Environment.UserName} may not open {path}.",
+            $"{CurrentUser.Name} may not open {path}.",
             $"Join the group kvm (sudo usermod -aG kvm {Environment.UserName}, then log in again), or run as root.")
         {
             ErrorNumber = errno,

@@ -1,4 +1,5 @@
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -16,7 +17,7 @@ internal static class AttachErrors
             ? new KvmException(KvmErrorId.ProcessGone, $"{name} is gone.", "List the VMs there are with Get-KvmVM.") { ErrorNumber = errno }
             : new KvmException(
                 KvmErrorId.AttachDenied,
-                $"{Environment.UserName} may not work in {name}: it does not let itself be traced (not dumpable), another tracer came first, or a security module forbids it.",
+                $"{CurrentUser.Name} may not work in {name}: it does not let itself be traced (not dumpable), another tracer came first, or a security module forbids it.",
                 "Run PowerShell as root (sudo pwsh). See the security module's log (ausearch -m avc, dmesg).")
             {
                 ErrorNumber = errno,

@@ -86,5 +86,5 @@ public static class VMDiscovery
     private static bool IsStill(int processId, ProcessStat stat) => ProcessStat.Read($"/proc/{processId}")?.StartTime == stat.StartTime;
 
     private static KvmException Forbidden(int processId) => new(
-        KvmErrorId.AttachDenied, $"{Environment.UserName} may not look at process {processId}.", "Run as root, or as the user of that process.");
+        KvmErrorId.AttachDenied, $"{CurrentUser.Name} may not look at process {processId}.", "Run as root, or as the user of that process.");
 }
