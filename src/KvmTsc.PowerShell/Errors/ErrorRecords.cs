@@ -35,7 +35,7 @@ internal static class ErrorRecords
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
             or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded
             or KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain
-            or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
+            or KvmErrorId.ClocksDisagree or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
         KvmErrorId.FileReadFailed => ErrorCategory.ReadError,
         KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed or KvmErrorId.FileWriteFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,

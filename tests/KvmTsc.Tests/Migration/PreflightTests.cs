@@ -131,6 +131,22 @@ public sealed class PreflightTests
         Assert.Empty(Run(source, destination, new TscPreflightOptions { MaximumErrorMicroseconds = 140_000 }).Findings);
     }
 
+    [Theory]
+    [InlineData(2_999_999, 1_000_000, false)]
+    [InlineData(3_000_001, 1_000_000, true)]
+    [InlineData(-3_000_001, 1_000_000, true)]
+    [InlineData(5_000_000_000, 300_000_000, true)]
+    public void Clocks_that_are_farther_apart_than_they_claim_are_an_error_and_by_force_a_warning(double ahead, double uncertainty, bool isFound)
+    {
+        var claimsOneMillisecond = s_destination with { RealtimeErrorNanoseconds = 1_000_000 };
+        var (from, to) = (Ran(s_source with { RealtimeErrorNanoseconds = 1_000_000 }, 0), Machine(claimsOneMillisecond, 0));
+        var options = new TscPreflightOptions { Clocks = new KvmClockComparison(ahead, uncertainty) };
+        (FindingSeverity, MigrationSide, string)[] Expected(FindingSeverity severity) => isFound ? [(severity, MigrationSide.Both, "ClocksDisagree")] : [];
+        Assert.Equal(Expected(FindingSeverity.Error), Brief(Run(from, to, options)));
+        Assert.Equal(Expected(FindingSeverity.Warning), Brief(Run(from, to, options with { Force = true })));
+        Assert.Empty(Run(from, to, options with { Downtime = TscDowntime.Exclude }).Findings);
+    }
+
     [Fact]
     public void On_one_host_the_clock_need_not_be_synchronised()
     {

@@ -109,6 +109,8 @@ public sealed class TscPreflight
             & _findings.Obeys(MigrationSide.Destination, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(destination)));
         if (areKept)
             _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseUncertain(source, destination, _options.MaximumErrorMicroseconds)));
+        if (_options.Clocks is { } comparison)
+            _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseDisagreement(source, destination, comparison)));
         TellUnknownTai(MigrationSide.Source, source);
         TellUnknownTai(MigrationSide.Destination, destination);
     }

@@ -18,6 +18,9 @@ public sealed record TscPreflightOptions
     /// <summary>The migration is to be forced: what that lifts is a warning.</summary>
     public bool Force { get; init; }
 
+    /// <summary>How CLOCK_REALTIME of both hosts compares, if somebody asked both.</summary>
+    public KvmClockComparison? Clocks { get; init; }
+
     /// <summary>Does not stop the destination, because its clocks do not matter yet, or because they are looked at afterwards anyway.</summary>
     public bool LeavesDestinationAlone { get; init; }
 }
