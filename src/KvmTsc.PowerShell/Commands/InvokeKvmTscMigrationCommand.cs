@@ -89,7 +89,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     private Func<Action<ProgressRecord>, object>? PrepareHere()
     {
         var destination = Targets.Single(Destination);
-        var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true };
+        var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, Clocks = CompareClocks(), LeavesDestinationAlone = true };
         var source = SourceSession is null && Source is VMReference vm ? Targets.Single(vm) : null;
         var preflight = source is null
             ? TscPreflight.Run(Capture(), destination, options, Cancellation)
@@ -106,13 +106,16 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     {
         var state = Capture();
         var (destination, options) = (Destination, Options);
-        var preflight = RemoteCommands.Test(host, state, destination, options, ShowProgress, Cancellation);
+        var preflight = RemoteCommands.Test(host, state, destination, options, CompareClocks(), ShowProgress, Cancellation);
         Warn(preflight.Findings, $"{host.Name}: ");
         preflight.Require();
         return IsConfirmed($"{destination} on {host.Name}", () => RemoteCommands.Question(state, options, AtResume))
             ? show => RemoteCommands.Restore(host, state, destination, options, AtResume ? TimeoutSeconds : null, show, Cancellation)
             : null;
     }
+
+    private KvmClockComparison? CompareClocks() =>
+        Downtime == TscDowntime.Count ? HostClocks.Compare(Source, SourceSession, DestinationSession, Cancellation) : null;
 
     private void Warn(IEnumerable<KvmTscFinding> findings, string prefix)
     {

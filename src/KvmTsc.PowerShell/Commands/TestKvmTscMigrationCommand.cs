@@ -40,6 +40,14 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     [ValidateRange(0.0, double.MaxValue)]
     public double MaximumErrorMicroseconds { get; set; } = TscPreflightOptions.DefaultMaximumErrorMicroseconds;
 
+    /// <summary>
+    /// How CLOCK_REALTIME of both hosts compares, if somebody asked both: an object with AheadNanoseconds, of the destination's, and
+    /// UncertaintyNanoseconds. Invoke-KvmTscMigration asks.
+    /// </summary>
+    [Parameter]
+    [FromProperties(typeof(KvmClockComparison))]
+    public KvmClockComparison? Clocks { get; set; }
+
     /// <summary>The destination is to be restored when it is resumed: its clocks do not matter yet, and it is not stopped.</summary>
     [Parameter]
     public SwitchParameter AtResume { get; set; }
@@ -61,6 +69,7 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
             MaximumErrorMicroseconds = MaximumErrorMicroseconds,
             Downtime = Downtime,
             DowntimeSeconds = DowntimeSeconds,
+            Clocks = Clocks,
             Force = Force,
             LeavesDestinationAlone = AtResume,
         };

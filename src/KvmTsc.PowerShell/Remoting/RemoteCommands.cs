@@ -1,6 +1,7 @@
 using System.Collections;
 using System.Management.Automation;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Commands;
 
@@ -21,7 +22,8 @@ internal static class RemoteCommands
 
     /// <summary>Looks there whether a state could be restored.</summary>
     public static RemotePreflight Test(
-        RemoteHost host, KvmTscState state, VMReference vm, TscRestoreOptions options, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
+        RemoteHost host, KvmTscState state, VMReference vm, TscRestoreOptions options, KvmClockComparison? clocks, Action<ProgressRecord> meanwhile,
+        CancellationToken cancellationToken)
     {
         var parameters = new Hashtable
         {
@@ -31,6 +33,8 @@ internal static class RemoteCommands
             ["Force"] = options.Force,
             ["AtResume"] = true, // its clocks are looked at when they are restored
         };
+        if (clocks is not null)
+            parameters["Clocks"] = clocks;
         var tested = host.Run("Test-KvmTscMigration", parameters, $"looking at {vm}; nothing was changed", meanwhile, cancellationToken);
         return new RemotePreflight(host.Name, tested);
     }
