@@ -89,7 +89,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     private Func<Action<ProgressRecord>, object>? PrepareHere()
     {
         var destination = Targets.Single(Destination);
-        var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true };
+        var options = new TscPreflightOptions { Restore = Options, LeavesDestinationAlone = true };
         var source = SourceSession is null && Source is VMReference vm ? Targets.Single(vm) : null;
         var preflight = source is null
             ? TscPreflight.Run(Capture(), destination, options, Cancellation)

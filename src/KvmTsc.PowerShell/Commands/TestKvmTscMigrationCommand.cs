@@ -30,6 +30,11 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     [Parameter]
     public TscDowntime Downtime { get; set; }
 
+    /// <summary>The longest downtime that is to be restored: a number of seconds, or a TimeSpan.</summary>
+    [Parameter]
+    [Seconds]
+    public TimeSpan? MaximumDowntime { get; set; }
+
     /// <summary>The downtime to come, in seconds, for the predicted bound.</summary>
     [Parameter]
     [ValidateRange(0.0, 1e9)]
@@ -59,9 +64,8 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
         var options = new TscPreflightOptions
         {
             MaximumErrorMicroseconds = MaximumErrorMicroseconds,
-            Downtime = Downtime,
+            Restore = new TscRestoreOptions(Force: Force, Downtime: Downtime, MaximumDowntime: MaximumDowntime),
             DowntimeSeconds = DowntimeSeconds,
-            Force = Force,
             LeavesDestinationAlone = AtResume,
         };
         var preflight = Source is KvmTscState state

@@ -31,6 +31,8 @@ internal static class RemoteCommands
             ["Force"] = options.Force,
             ["AtResume"] = true, // its clocks are looked at when they are restored
         };
+        if (options.MaximumDowntime is { } maximum)
+            parameters["MaximumDowntime"] = maximum;
         var tested = host.Run("Test-KvmTscMigration", parameters, $"looking at {vm}; nothing was changed", meanwhile, cancellationToken);
         return new RemotePreflight(host.Name, tested);
     }

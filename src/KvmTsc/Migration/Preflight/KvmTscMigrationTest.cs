@@ -36,7 +36,7 @@ public sealed class KvmTscMigrationTest
     /// <summary>By what the time in between would be measured; null where the source could not be read.</summary>
     public ResidualMeasure? MeasuredBy { get; }
 
-    /// <summary>The downtime that the bound is for: the time since the capture, and what was asked for.</summary>
+    /// <summary>The downtime: the time since the capture, and what was asked for. The bound is for it if it counts.</summary>
     public long? DowntimeNanoseconds { get; }
 
     /// <summary>How far off the clocks can be by the inputs, but for the time that setting kvmclock takes.</summary>
