@@ -185,6 +185,8 @@ public sealed class PreflightTests
 
     [Theory]
     [InlineData(1_000_001, FindingSeverity.Information, 1.0, "1 ppm faster than it was on the source, 0.086 s a day")]
+    [InlineData(999_999, FindingSeverity.Information, -1.0, "1 ppm slower than it was on the source, 0.086 s a day")]
+    [InlineData(1_000_002, FindingSeverity.Warning, 2.0, "2 ppm faster than it was on the source, 0.173 s a day")]
     [InlineData(1_000_100, FindingSeverity.Warning, 100.0, "100 ppm faster than it was on the source, 8.64 s a day")]
     [InlineData(999_900, FindingSeverity.Warning, -100.0, "100 ppm slower than it was on the source, 8.64 s a day")]
     public void A_frequency_within_the_tolerance_leaves_a_drift(uint kHz, object severity, double ppm, string evidence)

@@ -144,8 +144,9 @@ public sealed class TscPreflight
         if (Math.Abs(ppm) < Unnoticeable)
             return;
         var rounding = 1e6 / slowestKHz;
+        var isRounding = Math.Abs(ppm) < 1.5 * rounding; // frequencies are whole kHz, so that it is one
         _findings.Add(
-            Math.Abs(ppm) <= rounding ? FindingSeverity.Information : FindingSeverity.Warning,
+            isRounding ? FindingSeverity.Information : FindingSeverity.Warning,
             MigrationSide.Both,
             "TscDrift",
             FormattableString.Invariant(
