@@ -1,9 +1,10 @@
 using System.Management.Automation;
-using KvmTsc.Machines;
+using System.Management.Automation.Runspaces;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.PowerShell.Remoting;
 
 namespace KvmTsc.PowerShell.Commands;
 
@@ -25,6 +26,14 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     [FromProperties(typeof(VMReference))]
     [ArgumentCompleter(typeof(VMNameCompleter))]
     public VMReference? Destination { get; set; }
+
+    /// <summary>A session on the host that runs the source; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? SourceSession { get; set; }
+
+    /// <summary>A session on the host that runs the destination, or is to run it; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? DestinationSession { get; set; }
 
     /// <summary>What is to become of the time during which the guest stands still: see Invoke-KvmTscMigration.</summary>
     [Parameter]
@@ -60,7 +69,6 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     /// <inheritdoc/>
     protected override void ProcessRecord() => For((Source as KvmTscState)?.VMName ?? Source, () =>
     {
-        var destination = Destination is null ? null : Targets.Single(Destination);
         var options = new TscPreflightOptions
         {
             MaximumErrorMicroseconds = MaximumErrorMicroseconds,
@@ -68,9 +76,17 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
             DowntimeSeconds = DowntimeSeconds,
             LeavesDestinationAlone = AtResume,
         };
-        var preflight = Source is KvmTscState state
-            ? TscPreflight.Run(state, destination, options, Cancellation)
-            : TscPreflight.Run(Targets.Single((VMReference)Source), destination, options, Cancellation);
-        WriteObject(Quiet ? preflight.Result.Passed : preflight.Result);
+        var source = new MigrationSource(Source, SourceSession, Targets, ShowProgress, Cancellation);
+        if (DestinationSession is null)
+        {
+            var found = source.Preflight(Destination is null ? null : Targets.Single(Destination), options).Result;
+            WriteObject(Quiet ? found.Passed : found);
+        }
+        else
+        {
+            var found = RemoteCommands.Test(
+                new RemoteHost(DestinationSession), source.Capture(force: true), Destination, options, ShowProgress, Cancellation);
+            WriteObject(Quiet ? found.Passed : found.Result);
+        }
     });
 }

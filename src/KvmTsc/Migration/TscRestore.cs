@@ -105,6 +105,7 @@ public sealed class TscRestore
         var line = new ClockLine(_state, _options.Downtime, _host, atSetting, clock);
         return new KvmTscMigrationResult(
             _state,
+            _host.MachineName,
             new KvmClock(identity, before.Clock, stop.StoppedMicroseconds),
             new KvmClock(identity, clock, stop.StoppedMicroseconds),
             _options,

@@ -51,7 +51,7 @@ public sealed class KvmTscMigrationTest
     /// <summary>Everything that was found, what is worst first.</summary>
     public IReadOnlyList<KvmTscFinding> Findings { get; }
 
-    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if its clocks were not captured now.</summary>
+    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if it was a state that was looked at, also one that another host captured for it.</summary>
     public double? SourceStoppedMicroseconds { get; }
 
     /// <summary>For how long the destination's VMM was stopped for this, in microseconds; null if that failed.</summary>
