@@ -36,16 +36,39 @@ function Open-Guest {
     $files = Join-Path $Directory $Name
     # Without invariant TSC, which KVM offers a guest only where the host has it, Linux takes no TSC for reliable that it is not told to.
     $clock = "clocksource=$ClockSource" + ($ClockSource -eq 'tsc' ? ' tsc=reliable' : '')
-    $arguments = @(
-        '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name
-        '-machine', 'microvm,acpi=off', '-accel', 'kvm', '-cpu', 'host', '-smp', '2', '-m', '128M'
+    $guest = Open-Qemu -Name $Name -Directory $Directory -Options @(
+        '-machine', 'microvm,acpi=off', '-cpu', 'host', '-smp', '2', '-m', '128M'
         '-kernel', "$Image/kernel", '-initrd', "$Image/initramfs"
         '-append', "console=ttyS0 panic=-1 quiet pci=off acpi=off $SlowPart $clock"
         '-chardev', "socket,id=console,path=$files.console,server=on,wait=off,logfile=$files.messages", '-serial', 'chardev:console'
         '-chardev', "file,id=log,path=$files.log", '-device', 'isa-debugcon,iobase=0xe9,chardev=log'
-        '-qmp', "unix:$files.qmp,server=on,wait=off"
         if ($Incoming) { '-incoming', $Incoming }
     )
+    try {
+        $guest.Console = Connect-Socket $guest "$files.console"
+        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
+        $guest
+    }
+    catch {
+        Close-Guest $guest
+        throw
+    }
+}
+
+<#
+.SYNOPSIS
+Starts a QEMU that is spoken to by QMP.
+#>
+function Open-Qemu {
+    param(
+        [Parameter(Mandatory)] [string] $Name,
+        # Where its socket is to be.
+        [Parameter(Mandatory)] [string] $Directory,
+        # What it is told besides.
+        [Parameter(Mandatory)] [string[]] $Options
+    )
+    $files = Join-Path $Directory $Name
+    $arguments = '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name, '-accel', 'kvm', '-qmp', "unix:$files.qmp,server=on,wait=off" + $Options
     # The guest's loops never rest: niced, they leave the processors to those who watch them.
     $start = [Diagnostics.ProcessStartInfo]::new('nice', [string[]] ('-n', '5', 'qemu-system-x86_64' + $arguments))
     $guest = $Guests[$Name] = [pscustomobject]@{
@@ -62,7 +85,6 @@ function Open-Guest {
         Events     = [Collections.Generic.List[object]]::new()
     }
     try {
-        $guest.Console = Connect-Socket $guest "$files.console"
         $qmp = [Net.Sockets.NetworkStream]::new((Connect-Socket $guest "$files.qmp"), $true)
         $qmp.ReadTimeout = $Patience.TotalMilliseconds
         $guest.Reader = [IO.StreamReader]::new($qmp)
@@ -70,7 +92,6 @@ function Open-Guest {
         $guest.Writer.AutoFlush = $true
         $null = $guest.Reader.ReadLine() # the greeting
         $null = Invoke-Qmp $guest qmp_capabilities
-        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
         $guest
     }
     catch {
@@ -244,4 +265,4 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     }
 }
 
-Export-ModuleMember Open-Guest, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport

@@ -156,7 +156,10 @@ internal sealed class RemoteHost
             Enum.TryParse<KvmErrorId>(id, out var known) ? known : KvmErrorId.RemoteFailed,
             $"{Name}: {error.ErrorDetails?.Message ?? error.Exception.Message}",
             string.IsNullOrEmpty(error.ErrorDetails?.RecommendedAction) ? "Try the command in the session itself (Enter-PSSession)." : error.ErrorDetails.RecommendedAction,
-            exception);
+            exception)
+        {
+            ComputerName = Name,
+        };
     }
 
     private KvmException Lost(string doing, Exception? exception) => new(
