@@ -147,7 +147,7 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
     # While nobody keeps a clock, Linux widens what it claims by 500 ppm: one that is wrong by 40 ppm stays within that.
     It 'stays within the bound, which grows, if the other host has a clock that is free and 40 ppm too fast' {
         $regular = Invoke-KvmTscMigration here there -DestinationSession $session -Force
-        ssh h2 "chronyc shutdown; busybox adjtimex -f $(40 * 65536)" | Out-Null
+        ssh h2 "chronyc shutdown; busybox adjtimex -t 10000 -f $(40 * 65536)" | Out-Null
         $begun = [Diagnostics.Stopwatch]::StartNew()
         $there = Invoke-Command $session { Get-KvmHost }
         [math]::Round($there.SlewPpm) | Should-Be 40
@@ -186,6 +186,10 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         [math]::Abs([double] $Matches[1] - 5000) | Should-BeLessThan (1000 + [double] $Matches[2]) # it was set to whole seconds
         $failed.ErrorDetails.RecommendedAction | Should-NotBeEmptyString
         Get-RemoteOffset $session there | Should-BeCollection $before
+        $finding = (Test-KvmTscMigration here there -DestinationSession $session).Findings.Where({ $_.Check -eq 'ClocksDisagree' })
+        "$($finding.Severity), $($finding.Side)" | Should-Be 'Error, Both'
+        $finding.Evidence | Should-MatchString 'CLOCK_REALTIME of h2 is [\d,.]+ ms ahead of that of h1'
+        $finding.Action | Should-NotBeEmptyString
 
         # By force it is done, and the guest is as far ahead as the clock.
         $result = Invoke-KvmTscMigration here there -DestinationSession $session -Force -WarningVariable warned
