@@ -12,7 +12,7 @@ SaveRestore    stopped, saved to a file, and restored from it into a new QEMU
 
 KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume. To another
 host it takes one: Invoke-KvmTscMigration -DestinationSession -AtResume. The guest is judged by CLOCK_REALTIME of both hosts then, and may be
-off by as much as these may be apart.
+off by the predicted bound, to which these may be apart, and 50 us and 20 ppm of the time since for the judge.
 .EXAMPLE
 ./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -ClockSource tsc
 .EXAMPLE
@@ -61,8 +61,8 @@ $Directory = Join-Path ([IO.Path]::GetTempPath()) "QemuMigration-$PID"
 $Guests = [Collections.Generic.List[object]]::new()
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
 $SecondsAfter = 3
-$JudgeNanoseconds = 50000 # what two hosts' clocks are read with, and
-$JudgePpm = 20 # what their rates may differ by
+$JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
+$JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
 # Two sessions: in one KvmTsc waits, by the other the guest is spoken to.
 $Session, $Control = $DestinationHost ? (New-PSSession -HostName $DestinationHost, $DestinationHost) : @($null, $null)

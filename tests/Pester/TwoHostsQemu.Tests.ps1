@@ -7,7 +7,8 @@ Describe 'A QEMU guest that moves to another host' -Tag Kvm {
         $script:samples = (Resolve-Path "$PSScriptRoot/../../samples").ProviderPath
         $script:modules = "$samples/QemuMigration/Qemu.psm1"
         Import-Module $modules
-        $script:image = & "$samples/../lab/guest/build"
+        $script:build = "$samples/../lab/guest/build"
+        $script:image = & $build
         $script:manifest = Get-ManifestPath
 
         function Open-Session {
@@ -66,7 +67,10 @@ Describe 'A QEMU guest that moves to another host' -Tag Kvm {
 
         $script:kHz = (Get-KvmHost).TscKHz
         $script:control = New-PSSession -HostName h2
-        Invoke-Command $control { Import-Module $using:modules }
+        Invoke-Command $control {
+            Import-Module $using:modules
+            $null = & $using:build
+        }
         $null = New-KvmVM here -VcpuCount 2
         Set-KvmVcpuTscOffset here 1000000000000
         Set-KvmClock here 86400000000000
