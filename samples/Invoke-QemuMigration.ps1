@@ -10,9 +10,13 @@ LiveMigrate    live, by QMP, into a second QEMU; QEMU itself stops and resumes i
 PauseContinue  stopped and continued in one QEMU
 SaveRestore    stopped, saved to a file, and restored from it into a new QEMU
 
-KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume.
+KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume. To another
+host it takes one: Invoke-KvmTscMigration -DestinationSession -AtResume. The guest is judged by CLOCK_REALTIME of both hosts then, and may be
+off by the predicted bound, to which these may be apart, and 50 us and 20 ppm of the time since for the judge.
 .EXAMPLE
 ./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -ClockSource tsc
+.EXAMPLE
+./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -DestinationHost h2
 #>
 [CmdletBinding()]
 param(
@@ -30,7 +34,13 @@ param(
 
     # Which runs: without KvmTsc the guest loses time, with it none.
     [ValidateSet('Without', 'With')]
-    [string[]] $Run = @('Without', 'With')
+    [string[]] $Run = @('Without', 'With'),
+
+    # Another host to migrate to, over the network: it is reached by SSH, and has the same files at the same paths.
+    [string] $DestinationHost,
+
+    # The TCP port there for the guest.
+    [int] $Port = 49152
 )
 
 Set-StrictMode -Version 3.0
@@ -40,24 +50,43 @@ $staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 $Module = (Test-Path $staged) ? $staged : 'KvmTsc'
 Import-Module $Module -Verbose:$false
 
-$Image = & "$PSScriptRoot/../lab/guest/build"
+if ($DestinationHost -and $Scenario -notin 'Migrate', 'LiveMigrate') {
+    throw "$Scenario takes place on one host."
+}
+
+$Build = "$PSScriptRoot/../lab/guest/build"
+$Image = & $Build
 $Downtime = [timespan]::FromSeconds($DowntimeSeconds)
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "QemuMigration-$PID"
 $Guests = [Collections.Generic.List[object]]::new()
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
 $SecondsAfter = 3
+$JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
+$JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
-function Open-MigrationGuest([string] $Name, [string] $Incoming) {
-    $guest = Open-Guest $Name -Directory $Directory -Image $Image -ClockSource $ClockSource -Incoming $Incoming
+# Two sessions: in one KvmTsc waits, by the other the guest is spoken to.
+$Session, $Control = $DestinationHost ? (New-PSSession -HostName $DestinationHost, $DestinationHost) : @($null, $null)
+$Uri = $DestinationHost ? "tcp:${DestinationHost}:$Port" : "unix:$Directory/migration"
+if ($Session) {
+    Invoke-Command $Session { Import-Module $using:Module }
+    Invoke-Command $Control {
+        Import-Module "$using:PSScriptRoot/QemuMigration/Qemu.psm1", "$using:PSScriptRoot/QemuMigration/ClockLog.psm1"
+        $null = & $using:Build
+    }
+}
+
+function Open-MigrationGuest([string] $Name, [string] $Incoming, $Session) {
+    $guest = Open-Guest $Name -Directory $Directory -Image $Image -ClockSource $ClockSource -Incoming $Incoming -Session $Session
     $Guests.Add($guest)
     $guest
 }
 
 # --- KvmTsc
 
+# What the clocks are to be taken from: Invoke-KvmTscMigration takes the guest itself.
 function Save-ClockState($Guest, [bool] $WithKvmTsc) {
     if ($WithKvmTsc) {
-        Save-KvmTscState $Guest.Name
+        $Session ? $Guest.Name : (Save-KvmTscState $Guest.Name)
     }
 }
 
@@ -69,13 +98,18 @@ function Open-Restore($Guest, $State) {
     $name = $Guest.Name
     $job = Start-ThreadJob {
         Import-Module $using:Module
-        Restore-KvmTscState $using:name $using:State -AtResume
+        if ($using:Session) {
+            Invoke-KvmTscMigration $using:State $using:name -DestinationSession $using:Session -AtResume -Confirm:$false
+        }
+        else {
+            Restore-KvmTscState $using:name $using:State -AtResume
+        }
     }
-    Wait-Until "$($Guest.Name) is watched" {
+    Wait-Until "$name is watched" {
         if ($job.State -notin 'NotStarted', 'Running') {
             $null = Receive-Job $job -Wait -AutoRemoveJob
         }
-        -not (Select-String '^TracerPid:\s+0$' "/proc/$($Guest.Process.Id)/task/*/status" -Quiet)
+        Use-Guest $Guest { param($there) -not (Select-String '^TracerPid:\s+0$' "/proc/$($there.Process.Id)/task/*/status" -Quiet) }
     }
     $job
 }
@@ -84,21 +118,24 @@ function Open-Restore($Guest, $State) {
 
 function Invoke-Migrate($Source, [bool] $WithKvmTsc) {
     $state = Save-ClockState $Source $WithKvmTsc
-    $destination = Open-MigrationGuest web01-new "unix:$Directory/migration"
+    $destination = Open-MigrationGuest web01-new $Uri -Session $Control
     $restore = Open-Restore $destination $state
 
     Invoke-Precopy $Source -BytesPerSecond 4MB
     $null = Invoke-Qmp $Source stop
     $null = Invoke-Qmp $Source migrate-set-parameters @{ 'max-bandwidth' = 1GB }
     Complete-Migration $Source
-    Wait-Until 'the destination has received all' { (Invoke-Qmp $destination query-status).status -eq 'paused' }
-    $null = Invoke-Qmp $destination cont
+    Use-Guest $destination {
+        param($there)
+        Wait-Until 'the destination has received all' { (Invoke-Qmp $there query-status).status -eq 'paused' }
+        $null = Invoke-Qmp $there cont
+    }
     @{ Guest = $destination; Restore = $restore }
 }
 
 function Invoke-LiveMigrate($Source, [bool] $WithKvmTsc) {
     $state = Save-ClockState $Source $WithKvmTsc
-    $destination = Open-MigrationGuest web01-new "unix:$Directory/migration"
+    $destination = Open-MigrationGuest web01-new $Uri -Session $Control
     $restore = Open-Restore $destination $state
 
     Invoke-Precopy $Source -BytesPerSecond 1GB
@@ -111,7 +148,7 @@ function Invoke-Precopy($Source, [long] $BytesPerSecond) {
     $pause = @{ capability = 'pause-before-switchover'; state = $true }
     $null = Invoke-Qmp $Source migrate-set-capabilities @{ capabilities = @($pause) }
     $null = Invoke-Qmp $Source migrate-set-parameters @{ 'max-bandwidth' = $BytesPerSecond }
-    $null = Invoke-Qmp $Source migrate @{ uri = "unix:$Directory/migration" }
+    $null = Invoke-Qmp $Source migrate @{ uri = $Uri }
     Wait-Migration $Source active, pre-switchover
 }
 
@@ -155,51 +192,59 @@ function Invoke-Run([bool] $WithKvmTsc) {
     try {
         Write-Information 'Starting the guest'
         $source = Open-MigrationGuest web01
-        Wait-GuestSecond $source $SecondsBefore
-        $before = Read-Witness $source
+        $before = Watch-Guest $source $SecondsBefore
         Write-Information "$Scenario, with KvmTsc: $WithKvmTsc"
         $migrated = & "Invoke-$Scenario" $source $WithKvmTsc
         $guest = $migrated.Guest
         $stopped = Wait-QmpEvent $source STOP
-        $resumed = Wait-QmpEvent $guest RESUME
+        $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
         $restored = $migrated.Restore ? (Receive-Job $migrated.Restore -Wait -AutoRemoveJob) : $null
         Write-Information 'The guest was resumed'
-        Wait-GuestSecond $guest $SecondsAfter
-        $after = Read-Witness $guest
+        $after = Watch-Guest $guest $SecondsAfter
     }
     finally {
         foreach ($guest in $Guests) {
-            Close-Guest $guest
+            Use-Guest $guest { param($there) Close-Guest $there }
         }
         $Guests.Clear()
         Remove-Item $Directory -Recurse
+        if ($Control) {
+            Invoke-Command $Control { Remove-Item $using:Directory -Recurse -ErrorAction Ignore }
+        }
     }
     Write-Information 'Comparing what the guest logged'
+    $judgement = $Session ? @{
+        OnAnotherHost        = $true
+        ToleranceNanoseconds = ($restored ? $restored.ErrorBoundNanoseconds : 0) + $JudgeNanoseconds
+        TolerancePpm         = $JudgePpm
+    } : @{}
     [pscustomobject]@{
         Downtime = $resumed - $stopped
         Before   = $before
         After    = $after
-        Verdict  = Compare-GuestClock $before $after $stopped $resumed
+        Verdict  = Compare-GuestClock $before $after $stopped $resumed @judgement
         Restored = $restored
         Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
     }
 }
 
-function Wait-GuestSecond($Guest, [int] $Count) {
-    foreach ($thread in 0, 1) {
-        Wait-GuestLog $Guest "^second thread=$thread " -Count $Count
-    }
-}
-
-# What is known of a guest and its host at about one time, and what the guest has logged since it was known last.
-function Read-Witness($Guest) {
-    $report = Get-GuestReport $Guest
-    @{
-        ClockSource = $report.ClockSource
-        Messages    = $report.Messages
-        Log         = @(Receive-GuestLog $Guest)
-        Offsets     = @(Read-TscOffset $Guest.Process.Id)
-        Host        = Read-HostClock $Image
+# What is known of a guest and its host after some seconds of the guest's, and what it has logged since it was known last.
+function Watch-Guest($Guest, [int] $Seconds) {
+    Use-Guest $Guest -Arguments $Image, $Seconds {
+        param($there, $image, $seconds)
+        $earlier = Read-HostClock $image
+        foreach ($thread in 0, 1) {
+            Wait-GuestLog $there "^second thread=$thread " -Count $seconds
+        }
+        $report = Get-GuestReport $there
+        @{
+            ClockSource = $report.ClockSource
+            Messages    = $report.Messages
+            Log         = @(Receive-GuestLog $there)
+            Offsets     = @(Read-TscOffset $there.Process.Id)
+            HostEarlier = $earlier
+            Host        = Read-HostClock $image
+        }
     }
 }
 
@@ -218,12 +263,14 @@ function Get-Row($Run) {
     $row['TSC lost, ms, per vCPU'] = ($verdict.LostTsc | ForEach-Object { Format-Millisecond $_ }) -join ', '
     $row['TSC offset before, per vCPU'] = $Run.Before.Offsets.Ticks -join ', '
     $row['TSC offset after, per vCPU'] = $Run.After.Offsets.Ticks -join ', '
-    $row['First sample after resume'] = $verdict.First.Wrong -contains $true ? "wrong by $(Format-Millisecond $farthest) ms" : 'right'
+    $row['First sample after resume'] = $verdict.First.Wrong -contains $true ? "wrong by $(Format-Millisecond $farthest) ms" :
+        $Session ? "right to $(Format-Millisecond $farthest) ms" : 'right'
     $row['Wrong samples'] = "$($verdict.WrongSamples) of $($verdict.Samples)"
     $row['Times that clocks and TSC parted'] = $verdict.Apart
     $row['Times that a clock went back'] = $verdict.Backwards
     $row['New warnings of the guest'] = $Run.Messages.Count
     $restored = $Run.Restored
+    $row['Predicted bound, ns'] = $restored ? '{0:n0}' -f $restored.ErrorBoundNanoseconds : $null
     $row['kvmclock residual, ns'] = $restored ? $restored.ClockResidualNanoseconds : $null
     $row['TSC residual, ticks'] = $restored ? $restored.Vcpus.ResidualTicks -join ', ' : $null
     $row['vCPUs held, ms'] = $restored ? '{0:n1}' -f ($restored.StoppedMicroseconds / 1000) : $null
@@ -256,18 +303,24 @@ function Format-Run($Title, $Runs) {
 function Test-Run($Run) {
     $verdict = $Run.Verdict
     -not $verdict.WrongSamples -and -not $verdict.Apart -and -not $verdict.Backwards -and -not $Run.Messages -and
-        -not (Compare-Object $Run.Before.Offsets.Ticks $Run.After.Offsets.Ticks -SyncWindow 0) -and
+        ($Session -or -not (Compare-Object $Run.Before.Offsets.Ticks $Run.After.Offsets.Ticks -SyncWindow 0)) -and
         $Run.Before.ClockSource -eq $Run.After.ClockSource
 }
 
-$runs = [ordered]@{}
-foreach ($name in $Run) {
-    $runs["$name KvmTsc"] = Invoke-Run ($name -eq 'With')
+try {
+    $runs = [ordered]@{}
+    foreach ($name in $Run) {
+        $runs["$name KvmTsc"] = Invoke-Run ($name -eq 'With')
+    }
 }
-Format-Run "$Scenario, guest on $ClockSource" $runs
+finally {
+    $Session, $Control | Where-Object { $_ } | Remove-PSSession
+}
+Format-Run "$Scenario$($DestinationHost ? " to $DestinationHost" : ''), guest on $ClockSource" $runs
 if ($runs.Contains('With KvmTsc')) {
     if (-not (Test-Run $runs['With KvmTsc'])) {
         throw 'With KvmTsc the guest was not left as it should have been.'
     }
-    'With KvmTsc the guest lost no time, and noticed nothing.'
+    $Session ? 'With KvmTsc the guest lost no more time than the clocks of both hosts may be apart, and noticed nothing.' :
+        'With KvmTsc the guest lost no time, and noticed nothing.'
 }

@@ -1,6 +1,7 @@
 #Requires -Version 7.6
 # Judges a guest's clocks by what the guest logged (lab/guest/clocklog.c). Guest and host read one TSC, the guest's off by the offset that
-# debugfs shows; so each of the guest's readings has its place on the host's time line, to fractions of a microsecond.
+# debugfs shows; so each of the guest's readings has its place on the host's time line, to fractions of a microsecond. Another host's time line
+# is laid on it by CLOCK_REALTIME of both, and so is only as good as these agree.
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
@@ -9,8 +10,6 @@ $Clocks = [ordered]@{ real = 'CLOCK_REALTIME'; mono = 'CLOCK_MONOTONIC'; boot = 
 $SamplePattern = [regex] ('thread=(?<thread>\d+) \S+ \S+ tsc=(?<t0>\d+) real=(?<real>\d+) tsc=(?<t1>\d+) mono=(?<mono>\d+) ' +
     'tsc=(?<t2>\d+) boot=(?<boot>\d+) tsc=(?<t3>\d+)')
 $TwoTo64 = 18446744073709551616d
-$ToleranceNanoseconds = 5000d
-$RateTolerance = 0.0000002d # of the time since the line was measured
 
 <#
 .SYNOPSIS
@@ -51,8 +50,8 @@ function Read-ScalingRatio([string] $File) {
     [decimal] (Get-Content $File) / [decimal] [Math]::Pow(2, (Get-Content "$File-frac-bits"))
 }
 
-# The samples in lines of the log, with the host's TSC before and after each reading.
-function ConvertFrom-ClockLog([string[]] $Line, $Offset) {
+# The samples in lines of the log, with the host's TSC before and after each reading, as the time line has it.
+function ConvertFrom-ClockLog([string[]] $Line, $Offset, $Place) {
     foreach ($text in $Line) {
         foreach ($match in $SamplePattern.Matches($text)) {
             $groups = $match.Groups
@@ -60,7 +59,8 @@ function ConvertFrom-ClockLog([string[]] $Line, $Offset) {
                 Kind     = $text.Substring(0, $text.IndexOf(' '))
                 Thread   = [int] $groups['thread'].Value
                 Tsc      = [decimal[]] $(foreach ($name in 't0', 't1', 't2', 't3') {
-                        (([decimal] $groups[$name].Value - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
+                        $hostTsc = (([decimal] $groups[$name].Value - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
+                        $Place.To + ($hostTsc - $Place.From) * $Place.Scale
                     })
                 real     = [decimal] $groups['real'].Value
                 mono     = [decimal] $groups['mono'].Value
@@ -95,7 +95,7 @@ function Measure-ClockLine($Sample) {
 
 # Finds how far the sample's farthest reading is from the line, in ns, and whether that is too far. A reading is on the line if it may
 # have been taken while the line passed through it.
-function Set-Verdict($Line, $Sample) {
+function Set-Verdict($Line, $Sample, [decimal] $ToleranceNanoseconds, [decimal] $TolerancePpm) {
     $index = 0
     foreach ($clock in $Line.Keys) {
         $point = $Line[$clock]
@@ -107,7 +107,7 @@ function Set-Verdict($Line, $Sample) {
             $Sample.Distance = $distance
         }
     }
-    $Sample.Wrong = [Math]::Abs($Sample.Distance) -gt $ToleranceNanoseconds + [Math]::Abs($earliest) * $RateTolerance
+    $Sample.Wrong = [Math]::Abs($Sample.Distance) -gt $ToleranceNanoseconds + [Math]::Abs($earliest) * $TolerancePpm / 1000000
 }
 
 # What each of the guest's clocks lost against the host's between two of the guest's samples, in ns.
@@ -124,28 +124,63 @@ function Measure-LostTime($From, $To, $HostFrom, $HostTo) {
     $lost
 }
 
+# Whether a clock and the TSC parted by more than the tolerance. The guest takes the rate between them for what it was before, and tolerates 2 ppm.
+function Test-Apart([string] $Line, [decimal] $TolerancePpm) {
+    $null, $clock, $nanoseconds = $Line.Split(' ', 4)[0..2]
+    $passed = [regex]::Matches($Line, " $clock=(\d+)").ForEach({ [decimal] $_.Groups[1].Value })
+    [Math]::Abs([decimal] $nanoseconds) -gt 2000 + ($passed[1] - $passed[0]) * $TolerancePpm / 1000000
+}
+
+# How one of a host's clocks goes, in ns per tick of its TSC, by the two readings that a witness has.
+function Measure-HostRate($Witness, [string] $Clock) {
+    ($Witness.Host.$Clock - $Witness.HostEarlier.$Clock) / ($Witness.Host.Tsc - $Witness.HostEarlier.Tsc)
+}
+
+# Where the TSC readings and the clocks of the host of After are on the time line of the host of Before.
+function Find-Place($Before, $After, [bool] $OnAnotherHost) {
+    $from = $After.Host
+    if (-not $OnAnotherHost) {
+        return @{ From = $from.Tsc; To = $from.Tsc; Scale = 1d; Host = $from }
+    }
+    $rate = Measure-HostRate $Before Real
+    $to = $Before.Host.Tsc + ($from.Real - $Before.Host.Real) / $rate
+    $raw = $Before.Host.Raw + ($to - $Before.Host.Tsc) * (Measure-HostRate $Before Raw)
+    @{
+        From  = $from.Tsc
+        To    = $to
+        Scale = (Measure-HostRate $After Real) / $rate
+        Host  = [pscustomobject]@{ Tsc = $to; Real = $from.Real; Raw = $raw }
+    }
+}
+
 <#
 .SYNOPSIS
 Compares what a guest logged after it was resumed with what it logged before it was stopped.
 .DESCRIPTION
-Before and After each have the Log, the Offsets of the vCPUs and the Host's clocks, read at about one time. Stopped and Resumed are in ns of
-the host's CLOCK_REALTIME; the guest executed nothing in between.
+Before and After each have the Log, the Offsets of the vCPUs and the Host's clocks, read at about one time, and, on two hosts, the Host's clocks
+some seconds earlier (HostEarlier). Stopped and Resumed are in ns of the hosts' CLOCK_REALTIME; the guest executed nothing in between. A sample is
+wrong that is off by more than the tolerance: some ns, and some ppm of the time since Before. On another host the guest's clocks and its TSC
+may also go at rates that differ by so many ppm more than they did before: the hosts' TSC frequencies are known to a few.
 #>
 function Compare-GuestClock {
     param(
         [Parameter(Mandatory)] $Before,
         [Parameter(Mandatory)] $After,
         [Parameter(Mandatory)] [decimal] $Stopped,
-        [Parameter(Mandatory)] [decimal] $Resumed
+        [Parameter(Mandatory)] [decimal] $Resumed,
+        [switch] $OnAnotherHost,
+        [decimal] $ToleranceNanoseconds = 5000,
+        [decimal] $TolerancePpm = 0.2
     )
-    $rate = ($After.Host.Real - $Before.Host.Real) / ($After.Host.Tsc - $Before.Host.Tsc)
+    $place = Find-Place $Before $After $OnAnotherHost
+    $rate = ($place.Host.Real - $Before.Host.Real) / ($place.Host.Tsc - $Before.Host.Tsc)
     $stoppedAt, $resumedAt = $Stopped, $Resumed | ForEach-Object { $Before.Host.Tsc + ($_ - $Before.Host.Real) / $rate }
 
-    $old = @(ConvertFrom-ClockLog $Before.Log $Before.Offsets[0])
+    $old = @(ConvertFrom-ClockLog $Before.Log $Before.Offsets[0] @{ From = 0d; To = 0d; Scale = 1d })
     $line = Measure-ClockLine $old
-    $new = @(ConvertFrom-ClockLog $After.Log $After.Offsets[0])
+    $new = @(ConvertFrom-ClockLog $After.Log $After.Offsets[0] $place)
     foreach ($sample in $new) {
-        Set-Verdict $line $sample
+        Set-Verdict $line $sample $ToleranceNanoseconds $TolerancePpm
     }
     # A sample that seems to be from when the guest stood still is one that a later change of the offset has moved there.
     $lived = $new.Where({ $_.Tsc[3] -ge $resumedAt })
@@ -155,16 +190,16 @@ function Compare-GuestClock {
     }
     $from, $to = $old, $lived | ForEach-Object { $_.Where({ $_.Kind -eq 'second' }, 'Last') }
     $lostTicks = foreach ($vcpu in 0..($Before.Offsets.Count - 1)) {
-        $Before.Offsets[$vcpu].Ticks - $After.Offsets[$vcpu].Ticks
+        $Before.Offsets[$vcpu].Ticks + $place.To - $After.Offsets[$vcpu].Ticks - $place.From
     }
     [pscustomobject]@{
-        Lost         = Measure-LostTime -From $from -To $to -HostFrom $Before.Host -HostTo $After.Host
+        Lost         = Measure-LostTime -From $from -To $to -HostFrom $Before.Host -HostTo $place.Host
         LostTsc      = @($lostTicks | ForEach-Object { $_ * $rate })
         First        = @($first)
         Samples      = $lived.Count + $moved.Count
         WrongSamples = $lived.Where({ $_.Wrong }).Count + $moved.Count
         Backwards    = @($After.Log -match '^back ').Count
-        Apart        = @($After.Log -match '^apart ').Count
+        Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm }).Count
     }
 }
 

@@ -1,9 +1,11 @@
 #Requires -Version 7.6
-# QEMU/KVM guests that run lab/guest, spoken to by QMP and by their serial port.
+# QEMU/KVM guests that run lab/guest, spoken to by QMP and by their serial port. One on another host is spoken to there, by Use-Guest: this
+# module is to be imported in the session.
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 
+$Guests = @{} # by their names, what this module here knows of those that it started
 $Patience = [timespan]::FromMinutes(10) # an emulated host that shares its processors is slow
 $PollMilliseconds = 500 # on an emulated host it is looking that takes the time
 $SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on rcupdate.rcu_cpu_stall_suppress_at_boot=1'
@@ -11,6 +13,8 @@ $SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_tim
 <#
 .SYNOPSIS
 Starts a QEMU with the guest, or with an empty one that awaits an incoming migration.
+.DESCRIPTION
+With a session on its host; what is returned then is for Use-Guest only.
 #>
 function Open-Guest {
     param(
@@ -20,25 +24,56 @@ function Open-Guest {
         # What lab/guest/build printed.
         [Parameter(Mandatory)] [string] $Image,
         [Parameter(Mandatory)] [string] $ClockSource,
-        [string] $Incoming
+        [string] $Incoming,
+        [Management.Automation.Runspaces.PSSession] $Session
     )
+    if ($Session) {
+        $null = $PSBoundParameters.Remove('Session')
+        Invoke-Command $Session { param($Parameters) $null = Open-Guest @Parameters } -ArgumentList $PSBoundParameters
+        return [pscustomobject]@{ Name = $Name; Session = $Session }
+    }
+    $null = New-Item $Directory -ItemType Directory -Force
     $files = Join-Path $Directory $Name
     # Without invariant TSC, which KVM offers a guest only where the host has it, Linux takes no TSC for reliable that it is not told to.
     $clock = "clocksource=$ClockSource" + ($ClockSource -eq 'tsc' ? ' tsc=reliable' : '')
-    $arguments = @(
-        '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name
-        '-machine', 'microvm,acpi=off', '-accel', 'kvm', '-cpu', 'host', '-smp', '2', '-m', '128M'
+    $guest = Open-Qemu -Name $Name -Directory $Directory -Options @(
+        '-machine', 'microvm,acpi=off', '-cpu', 'host', '-smp', '2', '-m', '128M'
         '-kernel', "$Image/kernel", '-initrd', "$Image/initramfs"
         '-append', "console=ttyS0 panic=-1 quiet pci=off acpi=off $SlowPart $clock"
         '-chardev', "socket,id=console,path=$files.console,server=on,wait=off,logfile=$files.messages", '-serial', 'chardev:console'
         '-chardev', "file,id=log,path=$files.log", '-device', 'isa-debugcon,iobase=0xe9,chardev=log'
-        '-qmp', "unix:$files.qmp,server=on,wait=off"
         if ($Incoming) { '-incoming', $Incoming }
     )
+    try {
+        $guest.Console = Connect-Socket $guest "$files.console"
+        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
+        $guest
+    }
+    catch {
+        Close-Guest $guest
+        throw
+    }
+}
+
+<#
+.SYNOPSIS
+Starts a QEMU that is spoken to by QMP.
+#>
+function Open-Qemu {
+    param(
+        [Parameter(Mandatory)] [string] $Name,
+        # Where its socket is to be.
+        [Parameter(Mandatory)] [string] $Directory,
+        # What it is told besides.
+        [Parameter(Mandatory)] [string[]] $Options
+    )
+    $files = Join-Path $Directory $Name
+    $arguments = '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name, '-accel', 'kvm', '-qmp', "unix:$files.qmp,server=on,wait=off" + $Options
     # The guest's loops never rest: niced, they leave the processors to those who watch them.
     $start = [Diagnostics.ProcessStartInfo]::new('nice', [string[]] ('-n', '5', 'qemu-system-x86_64' + $arguments))
-    $guest = [pscustomobject]@{
+    $guest = $Guests[$Name] = [pscustomobject]@{
         Name       = $Name
+        Session    = $null
         Process    = [Diagnostics.Process]::Start($start)
         Log        = $null
         Unfinished = ''
@@ -50,7 +85,6 @@ function Open-Guest {
         Events     = [Collections.Generic.List[object]]::new()
     }
     try {
-        $guest.Console = Connect-Socket $guest "$files.console"
         $qmp = [Net.Sockets.NetworkStream]::new((Connect-Socket $guest "$files.qmp"), $true)
         $qmp.ReadTimeout = $Patience.TotalMilliseconds
         $guest.Reader = [IO.StreamReader]::new($qmp)
@@ -58,13 +92,37 @@ function Open-Guest {
         $guest.Writer.AutoFlush = $true
         $null = $guest.Reader.ReadLine() # the greeting
         $null = Invoke-Qmp $guest qmp_capabilities
-        $guest.Log = [IO.StreamReader]::new([IO.File]::Open("$files.log", 'Open', 'Read', 'ReadWrite'))
         $guest
     }
     catch {
         Close-Guest $guest
         throw
     }
+}
+
+<#
+.SYNOPSIS
+Runs a script where a guest is, and gives it the guest and any more arguments.
+#>
+function Use-Guest([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [scriptblock] $Script, [object[]] $Arguments = @()) {
+    if (-not $Guest.Session) {
+        return & $Script $Guest @Arguments
+    }
+    # A session passes objects on only one level deep, but texts whole.
+    $text = Invoke-Command $Guest.Session -ArgumentList $Guest.Name, "$Script", $Arguments {
+        param($Name, $Script, $Arguments)
+        $result = @(& ([scriptblock]::Create($Script)) (Get-Guest $Name) @Arguments)
+        [Management.Automation.PSSerializer]::Serialize($result, 5)
+    }
+    [Management.Automation.PSSerializer]::Deserialize($text)
+}
+
+<#
+.SYNOPSIS
+A guest that was opened here.
+#>
+function Get-Guest([Parameter(Mandatory)] [string] $Name) {
+    $Guests[$Name]
 }
 
 <#
@@ -207,4 +265,4 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     }
 }
 
-Export-ModuleMember Open-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport

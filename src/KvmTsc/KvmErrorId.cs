@@ -63,6 +63,9 @@ public enum KvmErrorId
     /// <summary>CLOCK_REALTIME of two hosts may be off by more than is allowed.</summary>
     ClockUncertain,
 
+    /// <summary>CLOCK_REALTIME of two hosts is farther apart than they claim.</summary>
+    ClocksDisagree,
+
     /// <summary>The hosts differ in how far TAI is ahead of UTC: a leap second.</summary>
     TaiOffsetChanged,
 

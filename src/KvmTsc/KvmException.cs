@@ -28,6 +28,9 @@ public sealed class KvmException : Exception
     /// <summary>The vCPU it is about, if it is about one.</summary>
     public int? VcpuId { get; init; }
 
+    /// <summary>The host on which it happened, if that is another one.</summary>
+    public string? ComputerName { get; init; }
+
     /// <summary>The system's error number, 0 if there was none.</summary>
     public int ErrorNumber { get; init; }
 

@@ -12,6 +12,7 @@ Describe 'Test-KvmTscMigration without VMs' {
     It 'refuses <Name>' -ForEach @(
         @{ Name = 'what names no VM'; Arguments = @{ Source = 5 }; Id = 'ParameterArgumentTransformationError' }
         @{ Name = 'a downtime below zero'; Arguments = @{ Source = 'x'; DowntimeSeconds = -1 }; Id = 'ParameterArgumentValidationError' }
+        @{ Name = 'a limit below zero'; Arguments = @{ Source = 'x'; MaximumDowntime = -1 }; Id = 'ParameterArgumentTransformationError' }
         @{ Name = 'an allowance below zero'; Arguments = @{ Source = 'x'; MaximumErrorMicroseconds = -1 }; Id = 'ParameterArgumentValidationError' }
     ) {
         { Test-KvmTscMigration @Arguments } | Should-Throw -FullyQualifiedErrorId "$Id*"
@@ -104,10 +105,26 @@ Describe 'Test-KvmTscMigration' -Tag Kvm {
         (Get-Trouble $test) -contains 'Error Source ClockUnsynchronized' | Should-BeTrue
         (Get-Trouble $test) -contains 'Warning Both TscDrift' | Should-BeTrue
         $test.DriftPpm | Should-BeGreaterThan 0
+        $test.Findings.Where({ $_.Check -eq 'TscDrift' }).Evidence | Should-MatchString ' ppm faster than it was on the source, \d+(\.\d+)? s a day'
+
+        # Nothing is asked of the clocks where the time that they tell does not count.
+        $excluded = Test-KvmTscMigration $state web02 -Downtime Exclude
+        "$($excluded.MeasuredBy), $($excluded.ErrorBoundNanoseconds)" | Should-Be 'HostTsc, 0'
+        Get-Trouble $excluded | Should-BeCollection @('Warning Both TscDrift')
         $state.Vcpus[0].TscKHz = $state.Vcpus[1].TscKHz = [int] ($kHz / 2)
         if (-not (Get-KvmHost).HasTscScaling) {
             (Get-Trouble (Test-KvmTscMigration $state web02)) -contains 'Error Both FrequencyUnsupported' | Should-BeTrue
         }
+    }
+
+    It 'finds a state that is older than is allowed or will be, and the migration is refused for it' {
+        $state = Save-KvmTscState web01
+        Get-Trouble (Test-KvmTscMigration $state web02 -MaximumDowntime 600) | Should-BeCollection @()
+        Get-Trouble (Test-KvmTscMigration $state web02 -MaximumDowntime 600 -DowntimeSeconds 700) | Should-BeCollection @('Error Both DowntimeExceeded')
+        $test = Test-KvmTscMigration $state web02 -MaximumDowntime 0 -Force
+        Get-Trouble $test | Should-BeCollection @('Error Both DowntimeExceeded')
+        $observed = Invoke-Observed { Invoke-KvmTscMigration $state web02 -MaximumDowntime 0 -Force }
+        Assert-KvmError $observed.Errors[0] DowntimeExceeded InvalidOperation web02 'The downtime of web01 is' 'MaximumDowntime'
     }
 
     It 'shows what it found' {

@@ -16,6 +16,16 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
             Invoke-Command $Session { (Get-KvmVcpuTscOffset $using:Name).OffsetTicks }
         }
 
+        # By how many ns the clock of h2 is ahead of this host's, by NTP.
+        function Measure-RemoteClock {
+            $said = ssh h2 'chronyd -Q -u root -t 20 "server 10.0.0.1 iburst"' 2>&1 | Out-String
+            $said -match 'System clock wrong by (-?[\d.]+) seconds' | Should-BeTrue
+            -1e9 * $Matches[1]
+        }
+
+        # adjtimex(ADJ_STATUS | ADJ_MAXERROR): synchronised, to 1 ms
+        $script:claim = "syscall(159, my `$timex = pack('L x4 q4 l x164', 0x14, 0, 0, 1000, 0, 0));"
+
         $script:session = Open-Session
         $script:kHz = (Get-KvmHost).TscKHz
         $null = New-KvmVM here -VcpuCount 2
@@ -27,6 +37,8 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
     AfterAll {
         Clear-VM
         Get-PSSession | Remove-PSSession
+        # The clock of h2 is kept again, as lab/network did it.
+        ssh h2 'chronyc shutdown; chronyd -u root -f /run/kvmlab/chrony.conf -l /run/kvmlab/chrony.log && chronyc waitsync 0 0.001 100 0.2' 2>&1 | Out-Null
     }
 
     BeforeEach {
@@ -68,14 +80,40 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         Get-RemoteOffset $session there-too | Should-BeCollection (Get-RemoteOffset $session there)
     }
 
-    It 'restores a state from a file as the live path does' {
+    It 'restores a state from a file as the live path does, to the tick' {
         $state = Save-KvmTscState here
         $state | Export-KvmTscState $TestDrive/here.json
+        Copy-Item $TestDrive/here.json -Destination /tmp/here.json -ToSession $session
+
+        # What the live path brings is kept there, on its way to the cmdlet.
+        Invoke-Command $session {
+            function global:Restore-KvmTscState($VM, $State, [switch] $Force) {
+                Set-Variable Arrived $State -Scope Global
+                KvmTsc\Restore-KvmTscState $VM $State -Force:$Force -Confirm:$false
+            }
+        }
         $live = Invoke-KvmTscMigration $state there -DestinationSession $session -Force
-        $byFile = Import-KvmTscState $TestDrive/here.json | ForEach-Object { Invoke-KvmTscMigration $_ there-too -DestinationSession $session -Force }
-        $bound = $live.ErrorBoundNanoseconds + $byFile.ErrorBoundNanoseconds
-        $difference = ($live.Vcpus[0].NewOffsetTicks - $byFile.Vcpus[0].NewOffsetTicks) * 1e6 / $kHz
-        [math]::Abs($difference) | Should-BeLessThanOrEqual $bound
+        $live.VMName | Should-Be there
+        $found = Invoke-Command $session {
+            Remove-Item Function:Restore-KvmTscState
+            $Arrived | Export-KvmTscState /tmp/live.json -Force
+            $now = Get-KvmClock there
+            foreach ($document in '/tmp/live.json', '/tmp/here.json') {
+                $state = Import-KvmTscState $document
+                $source = [KvmTsc.Clocks.KvmClock]::new('', 0, '', $state.ClockNanoseconds, $state.RealtimeNanoseconds, $state.HostTsc, 'Realtime, HostTsc', 0)
+                foreach ($vcpu in $state.Vcpus) {
+                    $frequency = [KvmTsc.Clocks.KvmTscFrequency]::new('', 0, '', $vcpu.VcpuId, $vcpu.TscKHz, $state.Host.TscKHz, 0, 0, 0)
+                    $vcpu | Resolve-KvmTscOffset $source $now $frequency | ForEach-Object OffsetTicks
+                }
+            }
+            [IO.File]::ReadAllText('/tmp/live.json')
+        }
+        $found[-1] | Should-Be ([IO.File]::ReadAllText("$TestDrive/here.json"))
+        $found[0, 1] | Should-BeCollection $found[2, 3]
+
+        # The same destination, read some moments later.
+        $difference = ($live.Vcpus[0].NewOffsetTicks - $found[0]) * 1e6 / $kHz
+        [math]::Abs($difference) | Should-BeLessThanOrEqual $live.ErrorBoundNanoseconds
     }
 
     It 'says what it would do with -WhatIf, and does nothing' {
@@ -106,9 +144,56 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         Get-RemoteOffset $session there | Should-BeCollection $before
     }
 
+    # While nobody keeps a clock, Linux widens what it claims by 500 ppm: one that is wrong by 40 ppm stays within that.
+    It 'stays within the bound, which grows, if the other host has a clock that is free and 40 ppm too fast' {
+        $regular = Invoke-KvmTscMigration here there -DestinationSession $session -Force
+        ssh h2 "chronyc shutdown; busybox adjtimex -t 10000 -f $(40 * 65536)" | Out-Null
+        $begun = [Diagnostics.Stopwatch]::StartNew()
+        $there = Invoke-Command $session { Get-KvmHost }
+        [math]::Round($there.SlewPpm) | Should-Be 40
+        $wrongAtFirst = Measure-RemoteClock
+        $result = Invoke-KvmTscMigration here there -DestinationSession $session -Force
+        $wrong = Measure-RemoteClock
+        $later = Invoke-Command $session { Get-KvmHost }
+        $later.ClockSynchronized | Should-BeTrue
+        ($later.MaxErrorMicroseconds - $there.MaxErrorMicroseconds) * 1000 | Should-BeGreaterThan (40 * 1000 * [math]::Floor($begun.Elapsed.TotalSeconds - 2))
+        $result.ErrorBoundNanoseconds | Should-BeGreaterThan $regular.ErrorBoundNanoseconds
+
+        # By the clocks' own words, and by NTP's.
+        [math]::Abs($result.ResidualNanoseconds) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
+        [math]::Abs($wrong) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
+        $distance = Get-Distance (Get-KvmClock here) (Invoke-Command $session { Get-KvmClock there })
+        [math]::Abs($distance + $wrong) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
+        '40 ppm too fast: clock of h2 ahead by {0:n0} ns at first, {1:n0} ns after {2:n0} s; residual {3:n0} ns, bound {4:n0} ns, {5:n0} ns before' -f $wrongAtFirst,
+            $wrong, $begun.Elapsed.TotalSeconds, $result.ResidualNanoseconds, $result.ErrorBoundNanoseconds, $regular.ErrorBoundNanoseconds |
+            Write-Information -InformationAction Continue
+    }
+
     It 'catches a clock of the other host that was stepped by 5 s and is synchronised no more' {
         ssh h2 'chronyc shutdown; date -s @$(($(date +%s) + 5))' | Out-Null
         $failed = { Invoke-KvmTscMigration here there -DestinationSession $session -Confirm:$false -ErrorAction Stop } | Should-Throw
         $failed.FullyQualifiedErrorId | Should-BeLikeString 'ClockUnsynchronized,*'
+    }
+
+    It 'catches one that claims to be right all the same, by asking both for the time' {
+        $claim | ssh h2 perl
+        (Invoke-Command $session { Get-KvmHost }).ClockSynchronized | Should-BeTrue
+        $before = Get-RemoteOffset $session there
+        $failed = { Invoke-KvmTscMigration here there -DestinationSession $session -Confirm:$false -ErrorAction Stop } | Should-Throw
+        $failed.FullyQualifiedErrorId | Should-BeLikeString 'ClocksDisagree,*'
+        "$failed" | Write-Information -InformationAction Continue
+        "$failed" -match 'CLOCK_REALTIME of h2 is ([\d,.]+) ms ahead of that of h1, measured to ([\d,.]+) ms' | Should-BeTrue
+        [math]::Abs([double] $Matches[1] - 5000) | Should-BeLessThan (1000 + [double] $Matches[2]) # it was set to whole seconds
+        $failed.ErrorDetails.RecommendedAction | Should-NotBeEmptyString
+        Get-RemoteOffset $session there | Should-BeCollection $before
+        $finding = (Test-KvmTscMigration here there -DestinationSession $session).Findings.Where({ $_.Check -eq 'ClocksDisagree' })
+        "$($finding.Severity), $($finding.Side)" | Should-Be 'Error, Both'
+        $finding.Evidence | Should-MatchString 'CLOCK_REALTIME of h2 is [\d,.]+ ms ahead of that of h1'
+        $finding.Action | Should-NotBeEmptyString
+
+        # By force it is done, and the guest is as far ahead as the clock.
+        $result = Invoke-KvmTscMigration here there -DestinationSession $session -Force -WarningVariable warned
+        "$warned" | Should-MatchString 'CLOCK_REALTIME of h2 is [\d,.]+ ms ahead'
+        $result.VMName | Should-Be there
     }
 }

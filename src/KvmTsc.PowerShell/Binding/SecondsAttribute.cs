@@ -8,9 +8,11 @@ namespace KvmTsc.PowerShell.Binding;
 public sealed class SecondsAttribute : ArgumentTransformationAttribute
 {
     /// <inheritdoc/>
-    public override object Transform(EngineIntrinsics engineIntrinsics, object inputData)
+    public override object? Transform(EngineIntrinsics engineIntrinsics, object? inputData)
     {
         var value = inputData is PSObject wrapped ? wrapped.BaseObject : inputData;
+        if (value is null)
+            return null;
         if (value is not TimeSpan time)
         {
             if (!LanguagePrimitives.TryConvertTo<double>(value, CultureInfo.InvariantCulture, out var seconds))

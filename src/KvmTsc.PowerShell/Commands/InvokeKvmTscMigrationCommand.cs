@@ -4,6 +4,7 @@ using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.PowerShell.Errors;
 using KvmTsc.PowerShell.Remoting;
 
 namespace KvmTsc.PowerShell.Commands;
@@ -13,7 +14,7 @@ namespace KvmTsc.PowerShell.Commands;
 [OutputType(typeof(KvmTscMigrationResult))]
 public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
 {
-    private readonly List<(VMReference Destination, Task<object> Restoring)> _running = [];
+    private readonly List<(MigrationTarget Target, Task<object> Restoring)> _running = [];
 
     /// <summary>What the clocks are taken from: a VM, by its name or an object of Get-KvmVM, or a state of Save-KvmTscState.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
@@ -42,11 +43,18 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     [ValidateRange(1, 1000)]
     public int ThrottleLimit { get; set; } = 1;
 
+    private MigrationSource From => new(Source, SourceSession, Targets, ShowProgress, Cancellation);
+
+    private MigrationTarget Target => new(Destination, DestinationSession?.ComputerName);
+
     private bool WhatIfIsPreferred => LanguagePrimitives.IsTrue(GetVariableValue("WhatIfPreference"));
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => For(Destination, () =>
+    protected override void ProcessRecord() => For(Target, () =>
     {
+        // A source that is captured then need not wait for its turn.
+        while (_running.Count >= ThrottleLimit)
+            WriteNext();
         var restore = DestinationSession is null ? PrepareHere() : PrepareThere(new RemoteHost(DestinationSession));
         if (restore is null)
             return;
@@ -56,9 +64,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
             return;
         }
 
-        while (_running.Count >= ThrottleLimit)
-            WriteNext();
-        _running.Add((Destination, Task.Factory.StartNew(
+        _running.Add((Target, Task.Factory.StartNew(
             () => restore(_ => { }), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
     });
 
@@ -80,23 +86,26 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     private void WriteNext()
     {
         var index = Task.WaitAny([.. _running.Select(running => (Task)running.Restoring)]);
-        var (destination, restoring) = _running[index];
+        var (target, restoring) = _running[index];
         _running.RemoveAt(index);
-        For(destination, () => WriteObject(restoring.GetAwaiter().GetResult()));
+        For(target, () => WriteObject(restoring.GetAwaiter().GetResult()));
     }
+
+    private TscPreflightOptions PreflightOptions => new()
+    {
+        Restore = Options,
+        Clocks = Downtime == TscDowntime.Count ? From.CompareClocks(DestinationSession) : null,
+        LeavesDestinationAlone = true, // its clocks are looked at when they are restored
+    };
 
     /// <summary>All up to the restore: captures the source, looks whether the migration would work, and asks.</summary>
     private Func<Action<ProgressRecord>, object>? PrepareHere()
     {
         var destination = Targets.Single(Destination);
-        var options = new TscPreflightOptions { Force = Force, Downtime = Downtime, LeavesDestinationAlone = true };
-        var source = SourceSession is null && Source is VMReference vm ? Targets.Single(vm) : null;
-        var preflight = source is null
-            ? TscPreflight.Run(Capture(), destination, options, Cancellation)
-            : TscPreflight.Run(source, destination, options, Cancellation);
+        var preflight = From.Preflight(destination, PreflightOptions);
         Warn(preflight.Result.Findings, "");
         var restore = new TscRestore(destination, preflight.Require(), Options);
-        return IsConfirmed(destination.Identity.ToString(), () => Question(restore, source?.Identity.ToString() ?? SourceName))
+        return IsConfirmed(destination.Identity.ToString(), () => Question(restore, From.Name))
             ? show => Restore(restore, destination.Identity.Name, show)
             : null;
     }
@@ -104,9 +113,9 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
     /// <summary>The same, on another host.</summary>
     private Func<Action<ProgressRecord>, object>? PrepareThere(RemoteHost host)
     {
-        var state = Capture();
+        var state = From.Capture(Force);
         var (destination, options) = (Destination, Options);
-        var preflight = RemoteCommands.Test(host, state, destination, options, ShowProgress, Cancellation);
+        var preflight = RemoteCommands.Test(host, state, destination, PreflightOptions, ShowProgress, Cancellation);
         Warn(preflight.Findings, $"{host.Name}: ");
         preflight.Require();
         return IsConfirmed($"{destination} on {host.Name}", () => RemoteCommands.Question(state, options, AtResume))
@@ -119,15 +128,6 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         foreach (var finding in findings.Where(finding => finding.Severity == FindingSeverity.Warning))
             WriteWarning($"{prefix}{finding.Evidence} {finding.Action}");
     }
-
-    private KvmTscState Capture() => Source switch
-    {
-        KvmTscState state => state,
-        VMReference vm when SourceSession is not null => RemoteCommands.Save(new RemoteHost(SourceSession), vm, Force, ShowProgress, Cancellation),
-        var vm => KvmTscState.Save(Targets.Single((VMReference)vm), Force, Cancellation),
-    };
-
-    private string SourceName => (Source is KvmTscState state ? state.VMName : Source.ToString()) + (SourceSession is null ? "" : $" on {SourceSession.ComputerName}");
 
     private bool IsConfirmed(string target, Func<string> question)
     {

@@ -31,6 +31,13 @@ public abstract class KvmCommand : PSCmdlet, IDisposable
     /// <inheritdoc/>
     protected override void StopProcessing() => _stopping.Cancel();
 
+    /// <summary>Ctrl+C ends the pipeline; what still runs has to be waited for all the same, so that nothing stays held.</summary>
+    protected void ShowProgress(ProgressRecord progress)
+    {
+        if (!Cancellation.IsCancellationRequested)
+            WriteProgress(progress);
+    }
+
     /// <summary>
     /// Does something for one target. What goes wrong with it is an error that lets the others go on, unless none of them can fare better.
     /// </summary>
@@ -40,7 +47,7 @@ public abstract class KvmCommand : PSCmdlet, IDisposable
         {
             action();
         }
-        catch (KvmException exception) when (ErrorRecords.EndsEverything(exception.ErrorId))
+        catch (KvmException exception) when (ErrorRecords.EndsEverything(exception))
         {
             ThrowTerminatingError(ErrorRecords.From(exception, target));
         }

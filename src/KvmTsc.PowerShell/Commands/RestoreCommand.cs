@@ -73,11 +73,4 @@ public abstract class RestoreCommand : KvmCommand
             show(progress);
         }
     }
-
-    /// <summary>Ctrl+C ends the pipeline; the tracer has to be waited for all the same, so that nothing stays held.</summary>
-    protected void ShowProgress(ProgressRecord progress)
-    {
-        if (!Cancellation.IsCancellationRequested)
-            WriteProgress(progress);
-    }
 }

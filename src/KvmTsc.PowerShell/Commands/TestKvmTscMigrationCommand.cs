@@ -1,9 +1,10 @@
 using System.Management.Automation;
-using KvmTsc.Machines;
+using System.Management.Automation.Runspaces;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.PowerShell.Remoting;
 
 namespace KvmTsc.PowerShell.Commands;
 
@@ -26,9 +27,22 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     [ArgumentCompleter(typeof(VMNameCompleter))]
     public VMReference? Destination { get; set; }
 
+    /// <summary>A session on the host that runs the source; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? SourceSession { get; set; }
+
+    /// <summary>A session on the host that runs the destination, or is to run it; this host if none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public PSSession? DestinationSession { get; set; }
+
     /// <summary>What is to become of the time during which the guest stands still: see Invoke-KvmTscMigration.</summary>
     [Parameter]
     public TscDowntime Downtime { get; set; }
+
+    /// <summary>The longest downtime that is to be restored: a number of seconds, or a TimeSpan.</summary>
+    [Parameter]
+    [Seconds]
+    public TimeSpan? MaximumDowntime { get; set; }
 
     /// <summary>The downtime to come, in seconds, for the predicted bound.</summary>
     [Parameter]
@@ -39,6 +53,14 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     [Parameter]
     [ValidateRange(0.0, double.MaxValue)]
     public double MaximumErrorMicroseconds { get; set; } = TscPreflightOptions.DefaultMaximumErrorMicroseconds;
+
+    /// <summary>
+    /// How CLOCK_REALTIME of both hosts compares, if somebody asked both: an object with AheadNanoseconds, of the destination's, and
+    /// UncertaintyNanoseconds. Without it the hosts are asked, where there are two and both can be.
+    /// </summary>
+    [Parameter]
+    [FromProperties(typeof(KvmClockComparison))]
+    public KvmClockComparison? Clocks { get; set; }
 
     /// <summary>The destination is to be restored when it is resumed: its clocks do not matter yet, and it is not stopped.</summary>
     [Parameter]
@@ -55,18 +77,25 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     /// <inheritdoc/>
     protected override void ProcessRecord() => For((Source as KvmTscState)?.VMName ?? Source, () =>
     {
-        var destination = Destination is null ? null : Targets.Single(Destination);
+        var source = new MigrationSource(Source, SourceSession, Targets, ShowProgress, Cancellation);
         var options = new TscPreflightOptions
         {
             MaximumErrorMicroseconds = MaximumErrorMicroseconds,
-            Downtime = Downtime,
+            Restore = new TscRestoreOptions(Force: Force, Downtime: Downtime, MaximumDowntime: MaximumDowntime),
             DowntimeSeconds = DowntimeSeconds,
-            Force = Force,
+            Clocks = Clocks ?? (Downtime == TscDowntime.Count ? source.CompareClocks(DestinationSession) : null),
             LeavesDestinationAlone = AtResume,
         };
-        var preflight = Source is KvmTscState state
-            ? TscPreflight.Run(state, destination, options, Cancellation)
-            : TscPreflight.Run(Targets.Single((VMReference)Source), destination, options, Cancellation);
-        WriteObject(Quiet ? preflight.Result.Passed : preflight.Result);
+        if (DestinationSession is null)
+        {
+            var found = source.Preflight(Destination is null ? null : Targets.Single(Destination), options).Result;
+            WriteObject(Quiet ? found.Passed : found);
+        }
+        else
+        {
+            var found = RemoteCommands.Test(
+                new RemoteHost(DestinationSession), source.Capture(force: true), Destination, options, ShowProgress, Cancellation);
+            WriteObject(Quiet ? found.Passed : found.Result);
+        }
     });
 }

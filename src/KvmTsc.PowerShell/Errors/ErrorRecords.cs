@@ -13,10 +13,15 @@ internal static class ErrorRecords
         };
 
     /// <summary>Whether no further target can fare better.</summary>
-    public static bool EndsEverything(KvmErrorId errorId) => errorId is
+    public static bool EndsEverything(KvmException exception) => exception.ComputerName is null && exception.ErrorId is
         KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.NoKvmDevice or KvmErrorId.KvmAccessDenied or KvmErrorId.KvmApiVersion;
 
-    private static object? TargetOf(KvmException exception, object? target) => exception.VcpuId is { } id ? $"{target} vCPU {id}".TrimStart() : target;
+    private static object? TargetOf(KvmException exception, object? target) => (exception.VcpuId, target) switch
+    {
+        (null, _) => target,
+        ({ } id, MigrationTarget migration) => migration with { VcpuId = id },
+        ({ } id, _) => $"{target} vCPU {id}".TrimStart(),
+    };
 
     private static ErrorCategory CategoryOf(KvmErrorId errorId) => errorId switch
     {
@@ -35,7 +40,7 @@ internal static class ErrorRecords
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
             or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded
             or KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain
-            or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
+            or KvmErrorId.ClocksDisagree or KvmErrorId.TaiOffsetChanged => ErrorCategory.InvalidOperation,
         KvmErrorId.FileReadFailed => ErrorCategory.ReadError,
         KvmErrorId.ReadBackMismatch or KvmErrorId.RollbackFailed or KvmErrorId.FileWriteFailed => ErrorCategory.WriteError,
         _ => ErrorCategory.NotSpecified,

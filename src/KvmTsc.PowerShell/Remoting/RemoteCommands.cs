@@ -1,6 +1,7 @@
 using System.Collections;
 using System.Management.Automation;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Commands;
 
@@ -19,19 +20,26 @@ internal static class RemoteCommands
         return (KvmTscState)s_state.Transform(null!, saved);
     }
 
-    /// <summary>Looks there whether a state could be restored.</summary>
+    /// <summary>Looks there whether a state could be restored, to a VM or to one that is yet to come.</summary>
     public static RemotePreflight Test(
-        RemoteHost host, KvmTscState state, VMReference vm, TscRestoreOptions options, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
+        RemoteHost host, KvmTscState state, VMReference? vm, TscPreflightOptions options, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
     {
         var parameters = new Hashtable
         {
             ["Source"] = state,
-            ["Destination"] = vm,
-            ["Downtime"] = options.Downtime.ToString(),
-            ["Force"] = options.Force,
-            ["AtResume"] = true, // its clocks are looked at when they are restored
+            ["Downtime"] = options.Restore.Downtime.ToString(),
+            ["DowntimeSeconds"] = options.DowntimeSeconds,
+            ["MaximumErrorMicroseconds"] = options.MaximumErrorMicroseconds,
+            ["Force"] = options.Restore.Force,
+            ["AtResume"] = options.LeavesDestinationAlone,
         };
-        var tested = host.Run("Test-KvmTscMigration", parameters, $"looking at {vm}; nothing was changed", meanwhile, cancellationToken);
+        if (options.Clocks is not null)
+            parameters["Clocks"] = options.Clocks;
+        if (vm is not null)
+            parameters["Destination"] = vm;
+        if (options.Restore.MaximumDowntime is { } maximum)
+            parameters["MaximumDowntime"] = maximum;
+        var tested = host.Run("Test-KvmTscMigration", parameters, $"looking at {vm?.ToString() ?? "it"}; nothing was changed", meanwhile, cancellationToken);
         return new RemotePreflight(host.Name, tested);
     }
 
@@ -64,17 +72,8 @@ internal static class RemoteCommands
             meanwhile,
             cancellationToken);
 
-        // It is shown as one that was made here.
-        result.TypeNames.Insert(0, typeof(KvmTscMigrationResult).FullName!);
-        NameAgain<ResidualMeasure>(result, nameof(KvmTscMigrationResult.MeasuredBy));
-        NameAgain<TscMethod>(result, nameof(KvmTscMigrationResult.Method));
-        NameAgain<TscDowntime>(result, nameof(KvmTscMigrationResult.Downtime));
-        return result;
+        return RemoteObject.From<KvmTscMigrationResult>(result, host.Name);
     }
-
-    /// <summary>What was one of several names arrives as its number.</summary>
-    private static void NameAgain<T>(PSObject result, string property) where T : struct, Enum =>
-        result.Properties[property].Value = LanguagePrimitives.ConvertTo<T>(result.Properties[property].Value);
 
     /// <summary>The question that is asked before: only the other host can tell how its VM's clocks stand.</summary>
     public static string Question(KvmTscState state, TscRestoreOptions options, bool atResume)

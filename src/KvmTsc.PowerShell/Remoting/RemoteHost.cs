@@ -2,6 +2,7 @@ using System.Collections;
 using System.Management.Automation;
 using System.Management.Automation.Remoting;
 using System.Management.Automation.Runspaces;
+using KvmTsc.Migration.Preflight;
 
 namespace KvmTsc.PowerShell.Remoting;
 
@@ -12,6 +13,8 @@ internal sealed class RemoteHost
     private const string Script = "param($Cmdlet, $Text) $parameters = [Management.Automation.PSSerializer]::Deserialize($Text); & $Cmdlet @parameters";
 
     private const int Depth = 5;
+
+    private const double NanosecondsPerTick = 100;
 
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(100);
 
@@ -29,16 +32,68 @@ internal sealed class RemoteHost
     /// <param name="cancellationToken">Stops the cmdlet.</param>
     /// <returns>The one object that it wrote.</returns>
     /// <exception cref="KvmException">The cmdlet's own error, or one of the session.</exception>
-    public PSObject Run(string cmdlet, Hashtable parameters, string doing, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken)
+    public PSObject Run(string cmdlet, Hashtable parameters, string doing, Action<ProgressRecord> meanwhile, CancellationToken cancellationToken) =>
+        Use(
+            doing,
+            shell =>
+            {
+                shell.AddScript(Script).AddArgument(cmdlet).AddArgument(PSSerializer.Serialize(parameters, Depth));
+                return Result(shell, Invoke(shell, meanwhile, cancellationToken), doing);
+            },
+            cancellationToken);
+
+    /// <summary>
+    /// Asks the time there, some times in a row, and takes the answer that came fastest: it was given between question and answer.
+    /// </summary>
+    /// <returns>How CLOCK_REALTIME there compares with this host's.</returns>
+    /// <exception cref="KvmException">The session was lost.</exception>
+    public KvmClockComparison CompareClock(CancellationToken cancellationToken)
+    {
+        const string Doing = "asking the time; nothing was changed";
+        return Use(
+            Doing,
+            shell =>
+            {
+                using var stopping = cancellationToken.Register(shell.Stop);
+                return AskTime(shell) ?? throw Lost(Doing, null);
+            },
+            cancellationToken);
+    }
+
+    private static KvmClockComparison? AskTime(System.Management.Automation.PowerShell shell)
+    {
+        const int Questions = 8; // the first of which takes long
+        using var questions = new PSDataCollection<int>();
+        using var answers = new PSDataCollection<long>();
+        var running = shell.AddScript("process { [datetime]::UtcNow.Ticks }").BeginInvoke(questions, answers);
+        using var answer = answers.GetEnumerator();
+        KvmClockComparison? best = null;
+        for (var question = 0; question < Questions; question++)
+        {
+            var asked = DateTime.UtcNow.Ticks;
+            questions.Add(question);
+            if (!answer.MoveNext()) // waits; in vain when the session is lost
+                break;
+            var width = DateTime.UtcNow.Ticks - asked;
+            if (best is null || width * NanosecondsPerTick / 2 < best.UncertaintyNanoseconds)
+                best = new KvmClockComparison((answer.Current - asked - (width / 2.0)) * NanosecondsPerTick, width * NanosecondsPerTick / 2);
+        }
+
+        questions.Complete();
+        shell.EndInvoke(running);
+        return best;
+    }
+
+    /// <summary>Does something in the session when no other command runs there.</summary>
+    private T Use<T>(string doing, Func<System.Management.Automation.PowerShell, T> use, CancellationToken cancellationToken)
     {
         lock (_session)
         {
             using var shell = System.Management.Automation.PowerShell.Create();
             shell.Runspace = _session.Runspace;
-            shell.AddScript(Script).AddArgument(cmdlet).AddArgument(PSSerializer.Serialize(parameters, Depth));
             try
             {
-                return Result(shell, Invoke(shell, meanwhile, cancellationToken), doing);
+                return use(shell);
             }
             catch (PipelineStoppedException)
             {
@@ -101,7 +156,10 @@ internal sealed class RemoteHost
             Enum.TryParse<KvmErrorId>(id, out var known) ? known : KvmErrorId.RemoteFailed,
             $"{Name}: {error.ErrorDetails?.Message ?? error.Exception.Message}",
             string.IsNullOrEmpty(error.ErrorDetails?.RecommendedAction) ? "Try the command in the session itself (Enter-PSSession)." : error.ErrorDetails.RecommendedAction,
-            exception);
+            exception)
+        {
+            ComputerName = Name,
+        };
     }
 
     private KvmException Lost(string doing, Exception? exception) => new(

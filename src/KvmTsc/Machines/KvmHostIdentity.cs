@@ -50,5 +50,10 @@ public sealed class KvmHostIdentity
     public int TaiOffsetSeconds { get; }
 
     /// <summary>Whether both are the same boot of the same host, where one TSC went on.</summary>
-    public bool IsSameBoot(KvmHostIdentity other) => BootId is not null && BootId == other.BootId;
+    public bool IsSameBoot(KvmHostIdentity other) => IsBoot(other.BootId);
+
+    /// <summary>Whether it is this host, not booted since.</summary>
+    public bool IsThisBoot() => IsBoot(LocalHost.BootId);
+
+    private bool IsBoot(string? id) => BootId is not null && BootId == id;
 }

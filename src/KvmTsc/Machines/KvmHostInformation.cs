@@ -45,7 +45,7 @@ public sealed class KvmHostInformation
     public string? KernelRelease { get; } = KernelFiles.ReadLine("/proc/sys/kernel/osrelease");
 
     /// <summary>The boot: a TSC goes on within one, and starts anew with the next.</summary>
-    public string? BootId { get; } = KernelFiles.ReadLine("/proc/sys/kernel/random/boot_id");
+    public string? BootId { get; } = LocalHost.BootId;
 
     /// <summary>The KVM module: kvm_amd or kvm_intel.</summary>
     public string? KvmModule { get; } = new[] { "kvm_amd", "kvm_intel" }.FirstOrDefault(name => Directory.Exists($"/sys/module/{name}"));

@@ -9,6 +9,9 @@ internal static class LocalHost
     /// <summary>The kernel's clocksource, null where it cannot be read.</summary>
     public static string? ClockSource => KernelFiles.ReadLine("/sys/devices/system/clocksource/clocksource0/current_clocksource");
 
+    /// <summary>Its boot.</summary>
+    public static string? BootId => KernelFiles.ReadLine("/proc/sys/kernel/random/boot_id");
+
     /// <summary>What its kernel has of what clocks are migrated by.</summary>
     public static HostAbilities Abilities
     {
@@ -36,7 +39,7 @@ internal static class LocalHost
         return new KvmHostIdentity(
             Environment.MachineName,
             KernelFiles.ReadLine("/etc/machine-id"),
-            KernelFiles.ReadLine("/proc/sys/kernel/random/boot_id"),
+            BootId,
             KernelFiles.ReadLine("/proc/sys/kernel/osrelease"),
             tscKHz,
             clock.Status,

@@ -34,12 +34,10 @@ internal sealed class ClockLine
         _now = now;
         _toNanoseconds = PvclockScale.ToNanoseconds(host.TscKHz);
         var isOneTsc = IsOneTsc(source, host, now.HostTsc);
-        Downtime = isOneTsc
-            ? (long)_toNanoseconds.Apply(now.HostTsc - source.HostTsc)
-            : TscArithmetic.Distance(source.RealtimeNanoseconds, now.Realtime);
+        Downtime = DowntimeOf(source, host, now.HostTsc, now.Realtime);
         _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
-        MeasuredBy = isOneTsc || downtime == TscDowntime.Exclude ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
-        Elapsed = downtime == TscDowntime.Count ? Downtime : (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc);
+        MeasuredBy = MeasureOf(downtime, isOneTsc);
+        Elapsed = ElapsedOf(downtime, Downtime, (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc));
         ErrorBoundNanoseconds = BoundOf(source, host, MeasuredBy, Elapsed) + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc);
     }
 
@@ -59,6 +57,22 @@ internal sealed class ClockLine
     /// <summary>Whether the TSC that the state was captured with is the one of this host, still counting.</summary>
     public static bool IsOneTsc(KvmTscState source, KvmHostIdentity host, ulong hostTscNow) =>
         source.Host.IsSameBoot(host) && source.Host.TscKHz == host.TscKHz && hostTscNow >= source.HostTsc;
+
+    /// <summary>The time since the capture, in nanoseconds: by the TSC where it is one, else by both hosts' CLOCK_REALTIME.</summary>
+    public static long DowntimeOf(KvmTscState source, KvmHostIdentity host, ulong hostTscNow, ulong realtimeNow) => IsOneTsc(source, host, hostTscNow)
+        ? (long)PvclockScale.ToNanoseconds(host.TscKHz).Apply(hostTscNow - source.HostTsc)
+        : TscArithmetic.Distance(source.RealtimeNanoseconds, realtimeNow);
+
+    /// <summary>What residuals are measured by: where the downtime does not count, nothing is asked of the clocks that tell it.</summary>
+    public static ResidualMeasure MeasureOf(TscDowntime downtime, bool isOneTsc) =>
+        isOneTsc || downtime == TscDowntime.Exclude ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
+
+    /// <summary>The time that is to have passed for the guest, in nanoseconds.</summary>
+    /// <param name="downtime">Whether the downtime counts.</param>
+    /// <param name="sinceCapture">The downtime.</param>
+    /// <param name="sinceSetting">The time since kvmclock was set.</param>
+    public static long ElapsedOf(TscDowntime downtime, long sinceCapture, long sinceSetting) =>
+        downtime == TscDowntime.Count ? sinceCapture : sinceSetting;
 
     /// <summary>The guest TSC of one of the source's vCPUs.</summary>
     public ulong ExpectedGuestTsc(KvmVcpuTscState vcpu) => _isSourcesTsc

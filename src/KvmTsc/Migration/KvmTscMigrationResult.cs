@@ -6,13 +6,14 @@ namespace KvmTsc.Migration;
 public sealed class KvmTscMigrationResult
 {
     internal KvmTscMigrationResult(
-        KvmTscState source, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, IReadOnlyList<KvmVcpuTscResult> vcpus)
+        KvmTscState source, string? machineName, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, IReadOnlyList<KvmVcpuTscResult> vcpus)
     {
         SourceVMName = source.VMName;
         SourceMachineName = source.Host.MachineName;
         SourceClockNanoseconds = source.ClockNanoseconds;
         SourceStoppedMicroseconds = source.StoppedMicroseconds;
         VMName = after.VMName;
+        MachineName = machineName;
         ProcessId = after.ProcessId;
         VMId = after.VMId;
         Method = options.Method;
@@ -35,6 +36,9 @@ public sealed class KvmTscMigrationResult
 
     /// <summary>The VM that was restored.</summary>
     public string? VMName { get; }
+
+    /// <summary>Its host.</summary>
+    public string? MachineName { get; }
 
     /// <summary>The process that runs it.</summary>
     public int ProcessId { get; }

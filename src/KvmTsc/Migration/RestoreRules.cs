@@ -9,13 +9,31 @@ namespace KvmTsc.Migration;
 /// </summary>
 internal static class RestoreRules
 {
-    public static IReadOnlyList<Action<bool>> Of(Machine machine, KvmTscState state, TscDowntime downtime) =>
+    /// <param name="machine">The VM.</param>
+    /// <param name="state">The state.</param>
+    /// <param name="options">How it is to be restored.</param>
+    /// <param name="secondsToCome">For how long the guest will stand still yet.</param>
+    public static IReadOnlyList<Action<bool>> Of(Machine machine, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
     [
         _ => RequireSameVcpus(machine, state),
         force => RequireEqualOffsets(state, force),
         force => GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force),
-        _ => RefuseFuture(machine, state, downtime),
+        _ => RefuseFuture(machine, state, options.Downtime),
+        _ => RefuseDowntime(machine, state, options.MaximumDowntime, secondsToCome),
     ];
+
+    /// <summary>Refuses a state that is older than is allowed, or will be: a restore asks again when the VM is stopped, which may take its time.</summary>
+    public static void RefuseDowntime(Machine machine, KvmTscState state, TimeSpan? maximum, double secondsToCome = 0)
+    {
+        var seconds = (TscArithmetic.Distance(state.RealtimeNanoseconds, machine.RealtimeNow) / 1e9) + secondsToCome;
+        if (maximum is null || seconds <= maximum.Value.TotalSeconds)
+            return;
+        throw new KvmException(
+            KvmErrorId.DowntimeExceeded,
+            FormattableString.Invariant(
+                $"The downtime of {state.VMName} is {seconds:0.###} s, more than the {maximum.Value.TotalSeconds:0.###} s that are allowed."),
+            "Decide whether its guest can take such a jump (-MaximumDowntime).");
+    }
 
     private static void RequireEqualOffsets(KvmTscState state, bool force)
     {

@@ -42,7 +42,7 @@ public sealed class TscRestore
         _state = state;
         _options = options;
         state.Validate();
-        foreach (var rule in RestoreRules.Of(machine, state, options.Downtime))
+        foreach (var rule in RestoreRules.Of(machine, state, options))
             rule(options.Force);
         _host = machine.Host;
         _reading = TscSnapshot.Of(machine);
@@ -107,6 +107,7 @@ public sealed class TscRestore
         var line = new ClockLine(_state, _options.Downtime, _host, atSetting, clock);
         return new KvmTscMigrationResult(
             _state,
+            _host.MachineName,
             new KvmClock(identity, before.Clock, stop.StoppedMicroseconds),
             new KvmClock(identity, clock, stop.StoppedMicroseconds),
             _options,
@@ -207,21 +208,9 @@ public sealed class TscRestore
     private TscSnapshot ReadBefore(IVMStop stop)
     {
         var before = _reading.Run(stop);
-        RefuseDowntime();
+        RestoreRules.RefuseDowntime(_machine, _state, _options.MaximumDowntime);
         RefuseBackwards(before);
         return before;
-    }
-
-    private void RefuseDowntime()
-    {
-        var downtime = TscArithmetic.Distance(_state.RealtimeNanoseconds, _machine.RealtimeNow);
-        if (_options.MaximumDowntime is { } maximum && downtime > maximum.TotalNanoseconds)
-        {
-            throw new KvmException(
-                KvmErrorId.DowntimeExceeded,
-                $"{_state.VMName} was captured {downtime / 1e9:0.###} s ago, which is more than the {maximum.TotalSeconds:0.###} s that are allowed.",
-                "Decide whether its guest can take such a jump (-MaximumDowntime), or restore without one (-Downtime Exclude).");
-        }
     }
 
     /// <summary>Refuses to take the clocks of a guest that has run back.</summary>

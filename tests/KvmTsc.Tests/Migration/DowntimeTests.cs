@@ -61,12 +61,17 @@ public sealed class DowntimeTests
     public void More_than_is_allowed_is_refused(TscDowntime downtime)
     {
         var migration = Start(seconds: 30);
-        var restore = new TscRestore(migration.Destination, migration.State, Allowing(29.9));
+        Refusal.Of(migration.Destination, KvmErrorId.DowntimeExceeded, () => Prepare(29.9));
+
+        // Allowed when it is prepared, and no more when the VM is stopped.
+        var restore = Prepare(31);
+        migration.Time.Advance(TimeSpan.FromSeconds(2));
         Refusal.Of(migration.Destination, KvmErrorId.DowntimeExceeded, () => restore.Run(CancellationToken.None));
         Refusal.Of(migration.Destination, KvmErrorId.DowntimeExceeded, () => restore.Preview(CancellationToken.None));
-        new TscRestore(migration.Destination, migration.State, Allowing(31)).Run(CancellationToken.None);
+        Prepare(33).Run(CancellationToken.None);
 
-        TscRestoreOptions Allowing(double limit) => new(Downtime: downtime, MaximumDowntime: TimeSpan.FromSeconds(limit));
+        TscRestore Prepare(double limit) =>
+            new(migration.Destination, migration.State, new TscRestoreOptions(Downtime: downtime, MaximumDowntime: TimeSpan.FromSeconds(limit)));
     }
 
     private static Simulation.Migration Start(int seconds) => new MigrationScenario(

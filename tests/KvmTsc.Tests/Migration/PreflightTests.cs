@@ -15,6 +15,8 @@ public sealed class PreflightTests
     private static readonly HostSpec s_source = HostSpec.Ordinary with { Name = "source", BootId = "a", TscStart = 1UL << 45 };
     private static readonly HostSpec s_destination = HostSpec.Ordinary with { Name = "destination", BootId = "b" };
 
+    private static readonly TscPreflightOptions s_byForce = new() { Restore = new(Force: true) };
+
     private readonly SimulatedTime _time = new();
 
     /// <summary>Migrations of any kind, also to hosts that cannot have the guest's frequency.</summary>
@@ -23,16 +25,23 @@ public sealed class PreflightTests
         from scales in Gen.Elements(true, true, false)
         select scales ? scenario : scenario with { Destination = scenario.Destination with { Scaling = TscScaling.None } };
 
+    /// <summary>What can be asked of a restore. No downtime is near a limit, so that it does not matter that preflight and restore ask one after the other.</summary>
+    private static Gen<TscRestoreOptions> AnyOptions { get; } =
+        from downtime in Gen.Elements(TscDowntime.Count, TscDowntime.Exclude)
+        from maximum in Gen.Elements<TimeSpan?>(null, TimeSpan.MinValue, TimeSpan.MaxValue)
+        select new TscRestoreOptions(Downtime: downtime, MaximumDowntime: maximum);
+
     [Fact]
-    public void A_migration_passes_if_and_only_if_it_is_not_refused() => Properties.Hold(AnyAtAll, scenario =>
+    public void A_migration_passes_if_and_only_if_it_is_not_refused() => Properties.Hold(AnyAtAll.Zip(AnyOptions), given =>
     {
+        var (scenario, options) = given;
         var migration = scenario.Start();
         var (picture, clock, stops, writes) = (migration.Destination.Picture(), migration.Destination.VM.ClockBase, migration.Destination.Stops, migration.Destination.Writes.Count());
-        var preflight = TscPreflight.Run(migration.State, migration.Destination, new TscPreflightOptions(), CancellationToken.None);
+        var preflight = TscPreflight.Run(migration.State, migration.Destination, new TscPreflightOptions { Restore = options }, CancellationToken.None);
         Assert.Equal(picture, migration.Destination.Picture());
         Assert.Equal((clock, stops + 1, writes), (migration.Destination.VM.ClockBase, migration.Destination.Stops, migration.Destination.Writes.Count()));
 
-        var restore = () => new TscRestore(migration.Destination, migration.State, new TscRestoreOptions()).Run(CancellationToken.None);
+        var restore = () => new TscRestore(migration.Destination, migration.State, options).Run(CancellationToken.None);
         if (!preflight.Result.Passed)
         {
             var first = Assert.Throws<KvmException>(preflight.Require);
@@ -70,6 +79,31 @@ public sealed class PreflightTests
         var bounds = new[] { 0, 10.0 }.Select(seconds => Run(machine, destination, new TscPreflightOptions { DowntimeSeconds = seconds })).ToArray();
         Assert.InRange(bounds[1].DowntimeNanoseconds!.Value - bounds[0].DowntimeNanoseconds!.Value, 9_999_000_000, 10_001_000_000);
         Assert.True(bounds[1].ErrorBoundNanoseconds > bounds[0].ErrorBoundNanoseconds + 10_000);
+    }
+
+    [Fact]
+    public void Excluded_the_downtime_is_told_and_neither_it_nor_CLOCK_REALTIME_makes_for_a_bound()
+    {
+        var source = Ran(s_source with { RealtimeErrorNanoseconds = 70_000_000 }, 0);
+        var destination = Machine(s_destination with { RealtimeErrorNanoseconds = 70_000_000 }, 0);
+        var result = Run(source, destination, new TscPreflightOptions { Restore = new(Downtime: TscDowntime.Exclude), DowntimeSeconds = 10 });
+        Assert.Equal((ResidualMeasure.HostTsc, 0.0), (result.MeasuredBy, result.ErrorBoundNanoseconds));
+        Assert.InRange(result.DowntimeNanoseconds!.Value, 10_000_000_000, 10_001_000_000);
+        Assert.Empty(result.Findings);
+    }
+
+    [Theory]
+    [InlineData(29.9, 0, false)]
+    [InlineData(31, 0, true)]
+    [InlineData(31, 10, false)]
+    public void A_state_that_is_older_than_is_allowed_or_will_be_is_an_error(double maximum, double secondsToCome, bool passes)
+    {
+        var state = KvmTscState.Save(Ran(s_source, 0), force: false, CancellationToken.None);
+        _time.Advance(30_000_000_000_000);
+        var options = new TscPreflightOptions { Restore = new(Force: true, MaximumDowntime: TimeSpan.FromSeconds(maximum)), DowntimeSeconds = secondsToCome };
+        var preflight = TscPreflight.Run(state, Machine(s_destination, 0), options, CancellationToken.None);
+        Assert.Equal(passes ? [] : [(FindingSeverity.Error, MigrationSide.Both, "DowntimeExceeded")], Brief(preflight.Result));
+        Assert.Equal(passes, preflight.Result.Passed);
     }
 
     [Fact]
@@ -115,7 +149,7 @@ public sealed class PreflightTests
         var from = Ran(s_source with { ClockSynchronized = source }, 0);
         var to = Machine(s_destination with { ClockSynchronized = destination, TaiOffsetSeconds = tai }, 0);
         Assert.Equal([(FindingSeverity.Error, (MigrationSide)side, check)], Brief(Run(from, to)));
-        var forced = Run(from, to, new TscPreflightOptions { Force = true });
+        var forced = Run(from, to, s_byForce);
         Assert.Equal([(FindingSeverity.Warning, (MigrationSide)side, check)], Brief(forced));
         Assert.True(forced.Passed);
     }
@@ -129,6 +163,22 @@ public sealed class PreflightTests
         Assert.Equal((FindingSeverity.Error, "ClockUncertain"), (finding.Severity, finding.Check));
         Assert.Contains("70000 us", finding.Evidence, StringComparison.Ordinal);
         Assert.Empty(Run(source, destination, new TscPreflightOptions { MaximumErrorMicroseconds = 140_000 }).Findings);
+    }
+
+    [Theory]
+    [InlineData(2_999_999, 1_000_000, false)]
+    [InlineData(3_000_001, 1_000_000, true)]
+    [InlineData(-3_000_001, 1_000_000, true)]
+    [InlineData(5_000_000_000, 300_000_000, true)]
+    public void Clocks_that_are_farther_apart_than_they_claim_are_an_error_and_by_force_a_warning(double ahead, double uncertainty, bool isFound)
+    {
+        var claimsOneMillisecond = s_destination with { RealtimeErrorNanoseconds = 1_000_000 };
+        var (from, to) = (Ran(s_source with { RealtimeErrorNanoseconds = 1_000_000 }, 0), Machine(claimsOneMillisecond, 0));
+        var options = new TscPreflightOptions { Clocks = new KvmClockComparison(ahead, uncertainty) };
+        (FindingSeverity, MigrationSide, string)[] Expected(FindingSeverity severity) => isFound ? [(severity, MigrationSide.Both, "ClocksDisagree")] : [];
+        Assert.Equal(Expected(FindingSeverity.Error), Brief(Run(from, to, options)));
+        Assert.Equal(Expected(FindingSeverity.Warning), Brief(Run(from, to, options with { Restore = new(Force: true) })));
+        Assert.Empty(Run(from, to, options with { Restore = new(Downtime: TscDowntime.Exclude) }).Findings);
     }
 
     [Fact]
@@ -150,15 +200,18 @@ public sealed class PreflightTests
     }
 
     [Theory]
-    [InlineData(1_000_001, FindingSeverity.Information, 1.0)]
-    [InlineData(1_000_100, FindingSeverity.Warning, 100.0)]
-    [InlineData(999_900, FindingSeverity.Warning, -100.0)]
-    public void A_frequency_within_the_tolerance_leaves_a_drift(uint kHz, object severity, double ppm)
+    [InlineData(1_000_001, FindingSeverity.Information, 1.0, "1 ppm faster than it was on the source, 0.086 s a day")]
+    [InlineData(999_999, FindingSeverity.Information, -1.0, "1 ppm slower than it was on the source, 0.086 s a day")]
+    [InlineData(1_000_002, FindingSeverity.Warning, 2.0, "2 ppm faster than it was on the source, 0.173 s a day")]
+    [InlineData(1_000_100, FindingSeverity.Warning, 100.0, "100 ppm faster than it was on the source, 8.64 s a day")]
+    [InlineData(999_900, FindingSeverity.Warning, -100.0, "100 ppm slower than it was on the source, 8.64 s a day")]
+    public void A_frequency_within_the_tolerance_leaves_a_drift(uint kHz, object severity, double ppm, string evidence)
     {
         var result = Run(Ran(s_source, 0), Machine(s_destination with { TscKHz = kHz }, 0));
         Assert.Equal([((FindingSeverity)severity, MigrationSide.Both, "TscDrift")], Brief(result));
         Assert.Equal(ppm, result.DriftPpm!.Value, 3);
         Assert.Equal(ppm * 0.0864, result.DriftSecondsPerDay!.Value, 3);
+        Assert.Contains(evidence, result.Findings[0].Evidence, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -172,7 +225,7 @@ public sealed class PreflightTests
         GuestTsc.SetFrequencies(source, new Dictionary<int, uint> { [0] = 1_100_000 }, force: false, CancellationToken.None);
         var destination = Machine(s_destination, 0);
         Assert.Equal([(FindingSeverity.Error, MigrationSide.Both, "FrequencyUnsupported")], Brief(Run(source, destination)));
-        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Both, "FrequencyUnsupported")], Brief(Run(source, destination, new TscPreflightOptions { Force = true })));
+        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Both, "FrequencyUnsupported")], Brief(Run(source, destination, s_byForce)));
     }
 
     [Fact]
@@ -182,7 +235,7 @@ public sealed class PreflightTests
         var destination = Ran(s_destination, 0);
         GuestClock.Set(destination, 1UL << 50, null, force: false, CancellationToken.None);
         Assert.Equal([(FindingSeverity.Error, MigrationSide.Destination, "ClockBackwards")], Brief(Run(source, destination)));
-        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Destination, "ClockBackwards")], Brief(Run(source, destination, new TscPreflightOptions { Force = true })));
+        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Destination, "ClockBackwards")], Brief(Run(source, destination, s_byForce)));
         var stops = destination.Stops;
         Assert.Empty(Run(source, destination, new TscPreflightOptions { LeavesDestinationAlone = true }).Findings);
         Assert.Equal(stops, destination.Stops);
@@ -196,7 +249,7 @@ public sealed class PreflightTests
         (source.Obstacle, destination.Obstacle) = (obstacle, obstacle);
         Assert.Equal(
             [(FindingSeverity.Error, MigrationSide.Source, "SeccompFilter"), (FindingSeverity.Error, MigrationSide.Destination, "SeccompFilter")],
-            Brief(Run(source, destination, new TscPreflightOptions { Force = true })));
+            Brief(Run(source, destination, s_byForce)));
         Assert.Equal((0, 0), (source.Stops, destination.Stops));
     }
 

@@ -203,7 +203,7 @@ internal sealed class ResumeWatch : IDisposable
         if (_threads.Count == 0)
         {
             throw new KvmException(
-                KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended before it was resumed.", "List the VMs there are with Get-KvmVM.");
+                KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended before it was resumed; nothing was restored.", "List the VMs there are with Get-KvmVM.");
         }
     }
 

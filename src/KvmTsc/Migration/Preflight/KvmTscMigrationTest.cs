@@ -36,7 +36,7 @@ public sealed class KvmTscMigrationTest
     /// <summary>By what the time in between would be measured; null where the source could not be read.</summary>
     public ResidualMeasure? MeasuredBy { get; }
 
-    /// <summary>The downtime that the bound is for: the time since the capture, and what was asked for.</summary>
+    /// <summary>The downtime: the time since the capture, and what was asked for. The bound is for it if it counts.</summary>
     public long? DowntimeNanoseconds { get; }
 
     /// <summary>How far off the clocks can be by the inputs, but for the time that setting kvmclock takes.</summary>
@@ -51,7 +51,7 @@ public sealed class KvmTscMigrationTest
     /// <summary>Everything that was found, what is worst first.</summary>
     public IReadOnlyList<KvmTscFinding> Findings { get; }
 
-    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if its clocks were not captured now.</summary>
+    /// <summary>For how long the source's VMM was stopped for this, in microseconds; null if it was a state that was looked at, also one that another host captured for it.</summary>
     public double? SourceStoppedMicroseconds { get; }
 
     /// <summary>For how long the destination's VMM was stopped for this, in microseconds; null if that failed.</summary>

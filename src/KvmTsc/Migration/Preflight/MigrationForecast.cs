@@ -5,7 +5,7 @@ namespace KvmTsc.Migration.Preflight;
 
 /// <summary>How exact a migration would be.</summary>
 /// <param name="MeasuredBy">By what the time in between would be measured.</param>
-/// <param name="DowntimeNanoseconds">That time.</param>
+/// <param name="DowntimeNanoseconds">That time, whether it counts or not.</param>
 /// <param name="ErrorBoundNanoseconds">How far off the clocks can be by the inputs.</param>
 /// <param name="DriftPpm">By how much the guest's TSC will be faster than on the source; null where the destination cannot have its frequency.</param>
 internal sealed record MigrationForecast(ResidualMeasure MeasuredBy, long DowntimeNanoseconds, double ErrorBoundNanoseconds, double? DriftPpm)
@@ -13,13 +13,13 @@ internal sealed record MigrationForecast(ResidualMeasure MeasuredBy, long Downti
     /// <summary>What a ppm makes in a day, in seconds.</summary>
     public const double SecondsPerDay = 0.0864;
 
-    public static MigrationForecast Of(KvmTscState state, Machine destination, double downtimeSeconds)
+    public static MigrationForecast Of(KvmTscState state, Machine destination, TscDowntime policy, double secondsToCome)
     {
-        var host = destination.Host;
-        var measure = ClockLine.IsOneTsc(state, host, destination.HostTscNow) ? ResidualMeasure.HostTsc : ResidualMeasure.Realtime;
-        var passed = Math.Max(0, TscArithmetic.Distance(state.RealtimeNanoseconds, destination.RealtimeNow));
-        var downtime = passed + (long)(downtimeSeconds * 1e9);
-        return new MigrationForecast(measure, downtime, ClockLine.BoundOf(state, host, measure, downtime), DriftOf(state, destination));
+        var (host, hostTsc) = (destination.Host, destination.HostTscNow);
+        var measure = ClockLine.MeasureOf(policy, ClockLine.IsOneTsc(state, host, hostTsc));
+        var downtime = Math.Max(0, ClockLine.DowntimeOf(state, host, hostTsc, destination.RealtimeNow)) + (long)(secondsToCome * 1e9);
+        var elapsed = ClockLine.ElapsedOf(policy, downtime, sinceSetting: 0);
+        return new MigrationForecast(measure, downtime, ClockLine.BoundOf(state, host, measure, elapsed), DriftOf(state, destination));
     }
 
     private static double? DriftOf(KvmTscState state, Machine destination) => state.Vcpus.All(vcpu => destination.HostTsc.Supports(vcpu.TscKHz))

@@ -29,6 +29,19 @@ internal static class RealtimeRules
             "Let the NTP clients of both hosts settle, or use nearer servers (chronyc sources). Use -MaximumErrorMicroseconds or -Force if that is good enough.");
     }
 
+    /// <summary>Refuses clocks that are farther apart than both claim to be off, together: one of the claims is wrong.</summary>
+    public static void RefuseDisagreement(KvmHostIdentity source, KvmHostIdentity destination, KvmClockComparison comparison)
+    {
+        var claimed = (source.MaxErrorMicroseconds + destination.MaxErrorMicroseconds) * 1e3;
+        if (Math.Abs(comparison.AheadNanoseconds) - comparison.UncertaintyNanoseconds <= claimed)
+            return;
+        throw new KvmException(
+            KvmErrorId.ClocksDisagree,
+            FormattableString.Invariant(
+                $"CLOCK_REALTIME of {destination.MachineName} is {Math.Abs(comparison.AheadNanoseconds) / 1e6:N3} ms {(comparison.AheadNanoseconds < 0 ? "behind" : "ahead of")} that of {source.MachineName}, measured to {comparison.UncertaintyNanoseconds / 1e6:N3} ms; together they claim to be off by at most {claimed / 1e6:N3} ms."),
+            "Find out which one is wrong (chronyc sources, chronyc tracking) and have it synchronised. Use -Force to move the guest's time by the difference.");
+    }
+
     /// <summary>Refuses to take the time between two hosts by clocks between which there is a leap second.</summary>
     public static void RefuseTaiChange(KvmHostIdentity source, KvmHostIdentity destination)
     {

@@ -19,7 +19,7 @@ public sealed class TscPreflight
     {
         _options = options;
         _cancellationToken = cancellationToken;
-        _findings = new Findings(options.Force);
+        _findings = new Findings(options.Restore.Force);
     }
 
     /// <summary>What was found.</summary>
@@ -86,9 +86,9 @@ public sealed class TscPreflight
 
     private (MigrationForecast Forecast, bool Obeys) Compare(KvmTscState state, Machine destination)
     {
-        var refused = RestoreRules.Of(destination, state, _options.Downtime).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
-        var forecast = MigrationForecast.Of(state, destination, _options.DowntimeSeconds);
-        if (_options.Downtime == TscDowntime.Count)
+        var refused = RestoreRules.Of(destination, state, _options.Restore, _options.DowntimeSeconds).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
+        var forecast = MigrationForecast.Of(state, destination, _options.Restore.Downtime, _options.DowntimeSeconds);
+        if (_options.Restore.Downtime == TscDowntime.Count)
             CompareClocks(state.Host, destination.Host, forecast.MeasuredBy);
         if (forecast.DriftPpm is { } ppm)
             TellDrift(ppm, state.Vcpus.Min(vcpu => vcpu.TscKHz));
@@ -109,6 +109,8 @@ public sealed class TscPreflight
             & _findings.Obeys(MigrationSide.Destination, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(destination)));
         if (areKept)
             _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseUncertain(source, destination, _options.MaximumErrorMicroseconds)));
+        if (_options.Clocks is { } comparison)
+            _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseDisagreement(source, destination, comparison)));
         TellUnknownTai(MigrationSide.Source, source);
         TellUnknownTai(MigrationSide.Destination, destination);
     }
@@ -144,8 +146,9 @@ public sealed class TscPreflight
         if (Math.Abs(ppm) < Unnoticeable)
             return;
         var rounding = 1e6 / slowestKHz;
+        var isRounding = Math.Abs(ppm) < 1.5 * rounding; // frequencies are whole kHz, so that it is one
         _findings.Add(
-            Math.Abs(ppm) <= rounding ? FindingSeverity.Information : FindingSeverity.Warning,
+            isRounding ? FindingSeverity.Information : FindingSeverity.Warning,
             MigrationSide.Both,
             "TscDrift",
             FormattableString.Invariant(
@@ -167,7 +170,8 @@ public sealed class TscPreflight
         });
         if (before is not null && obeys)
         {
-            var restore = new TscRestore(destination, State!, new TscRestoreOptions(Downtime: _options.Downtime));
+            // The rules were obeyed; that the state is older by now is for the restore to see.
+            var restore = new TscRestore(destination, State!, _options.Restore with { Force = false, MaximumDowntime = null });
             _findings.Obeys(MigrationSide.Destination, ByJudgement(() => restore.RefuseBackwards(before)));
         }
 
