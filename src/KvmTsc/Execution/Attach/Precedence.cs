@@ -11,6 +11,7 @@ internal static class Precedence
 {
     private const int Normal = 0;
     private static readonly bool s_isAlone = Environment.ProcessorCount == 1;
+    private static readonly int s_looksBeforeSleep = s_isAlone ? 2 : 200;
 
     [ThreadStatic]
     private static bool t_taken;
@@ -27,15 +28,14 @@ internal static class Precedence
     }
 
     /// <summary>
-    /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once. One that does not
-    /// arrive within the time that this takes waits for a CPU, which must not be ours.
+    /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once; where there are
+    /// none, on ours. One that does not arrive soon waits for a CPU, which must not be ours; and who sleeps comes back before all others.
     /// </summary>
     /// <param name="looks">How often it was looked for.</param>
     public static void Pause(int looks)
     {
-        const int LooksBeforeSleep = 200;
         const uint SleepMicroseconds = 50;
-        if (looks > LooksBeforeSleep)
+        if (looks > s_looksBeforeSleep)
         {
             _ = LibC.Usleep(SleepMicroseconds);
         }
