@@ -128,13 +128,13 @@ Describe 'The sample Invoke-FleetMigration.ps1' -Tag Kvm {
     }
 
     It 'opens sessions by itself, reports a host that cannot be reached, and tells its exit status' {
-        $columns + "nobody,h2,nothing,`nweb01,10.0.0.99,web01,h2" | Set-Content $TestDrive/plan.csv
+        $columns + "nobody,h2,nothing,h2`nweb01,127.0.0.1:1,web01,h2" | Set-Content $TestDrive/plan.csv
         $command = "& '$sample' '$TestDrive/plan.csv' -Module '$manifest' | Export-Csv '$TestDrive/outcome.csv'; exit `$LASTEXITCODE"
         $output = & pwsh -NoProfile -NonInteractive -Command $command 2>&1 | Out-String
         $LASTEXITCODE | Should-Be 1 -Because $output
         $rows = Import-Csv $TestDrive/outcome.csv
         $rows.Outcome | Should-BeCollection Refused, Refused
         $rows[0].Error | Should-BeLikeString '*nobody*'
-        $rows[1].Error | Should-BeLikeString '10.0.0.99: *'
+        $rows[1].Error | Should-BeLikeString '127.0.0.1:1: *'
     }
 }

@@ -28,7 +28,13 @@ internal sealed class MigrationSource
         _cancellation = cancellation;
     }
 
-    public string Name => (_source is KvmTscState state ? state.VMName : _source.ToString()) + (_host is null ? "" : $" on {_host.Name}");
+    /// <summary>What a question calls it.</summary>
+    public string? Name => _source switch
+    {
+        KvmTscState state => state.VMName,
+        VMReference vm when _host is null => _targets.Single(vm).Identity.ToString(),
+        var vm => $"{vm} on {_host!.Name}",
+    };
 
     /// <summary>Looks at a migration to a VM of this host; null for one that is yet to come.</summary>
     public TscPreflight Preflight(Machine? destination, TscPreflightOptions options) => _source is VMReference vm && _host is null
