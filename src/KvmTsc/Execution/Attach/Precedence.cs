@@ -11,7 +11,6 @@ internal static class Precedence
 {
     private const int Normal = 0;
     private static readonly bool s_isAlone = Environment.ProcessorCount == 1;
-    private static readonly int s_looksBeforeSleep = s_isAlone ? 2 : 200;
 
     [ThreadStatic]
     private static bool t_taken;
@@ -28,14 +27,15 @@ internal static class Precedence
     }
 
     /// <summary>
-    /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once; where there are
-    /// none, on ours. One that does not arrive soon waits for a CPU, which must not be ours; and who sleeps comes back before all others.
+    /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once. One that does not
+    /// arrive within the time that this takes waits for a CPU, which must not be ours.
     /// </summary>
     /// <param name="looks">How often it was looked for.</param>
     public static void Pause(int looks)
     {
+        const int LooksBeforeSleep = 200;
         const uint SleepMicroseconds = 50;
-        if (looks > s_looksBeforeSleep)
+        if (looks > LooksBeforeSleep)
         {
             _ = LibC.Usleep(SleepMicroseconds);
         }
