@@ -146,7 +146,6 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
 
     # While nobody keeps a clock, Linux widens what it claims by 500 ppm: one that is wrong by 40 ppm stays within that.
     It 'stays within the bound, which grows, if the other host has a clock that is free and 40 ppm too fast' {
-        $regular = Invoke-KvmTscMigration here there -DestinationSession $session -Force
         ssh h2 "chronyc shutdown; busybox adjtimex -t 10000 -f $(40 * 65536)" | Out-Null
         $begun = [Diagnostics.Stopwatch]::StartNew()
         $there = Invoke-Command $session { Get-KvmHost }
@@ -157,15 +156,16 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         $later = Invoke-Command $session { Get-KvmHost }
         $later.ClockSynchronized | Should-BeTrue
         ($later.MaxErrorMicroseconds - $there.MaxErrorMicroseconds) * 1000 | Should-BeGreaterThan (40 * 1000 * [math]::Floor($begun.Elapsed.TotalSeconds - 2))
-        $result.ErrorBoundNanoseconds | Should-BeGreaterThan $regular.ErrorBoundNanoseconds
+        $result.ErrorBoundNanoseconds | Should-BeGreaterThan ($there.MaxErrorMicroseconds * 1000)
 
         # By the clocks' own words, and by NTP's.
         [math]::Abs($result.ResidualNanoseconds) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
         [math]::Abs($wrong) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
         $distance = Get-Distance (Get-KvmClock here) (Invoke-Command $session { Get-KvmClock there })
         [math]::Abs($distance + $wrong) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
-        '40 ppm too fast: clock of h2 ahead by {0:n0} ns at first, {1:n0} ns after {2:n0} s; residual {3:n0} ns, bound {4:n0} ns, {5:n0} ns before' -f $wrongAtFirst,
-            $wrong, $begun.Elapsed.TotalSeconds, $result.ResidualNanoseconds, $result.ErrorBoundNanoseconds, $regular.ErrorBoundNanoseconds |
+        '40 ppm too fast: clock of h2 ahead by {0:n0} ns at first, {1:n0} ns after {2:n0} s; residual {3:n0} ns, bound {4:n0} ns; h2 claims {5:n0} us, then {6:n0} us' -f
+            $wrongAtFirst, $wrong, $begun.Elapsed.TotalSeconds, $result.ResidualNanoseconds, $result.ErrorBoundNanoseconds,
+            $there.MaxErrorMicroseconds, $later.MaxErrorMicroseconds |
             Write-Information -InformationAction Continue
     }
 
@@ -183,7 +183,7 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         $failed.FullyQualifiedErrorId | Should-BeLikeString 'ClocksDisagree,*'
         "$failed" | Write-Information -InformationAction Continue
         "$failed" -match 'CLOCK_REALTIME of h2 is ([\d,.]+) ms ahead of that of h1, measured to ([\d,.]+) ms' | Should-BeTrue
-        [math]::Abs([double] $Matches[1] - 5000) | Should-BeLessThan (1000 + [double] $Matches[2]) # it was set to whole seconds
+        [math]::Abs([double] $Matches[1] - 5000) | Should-BeLessThan 2000 # it was set to whole seconds, some time ago
         $failed.ErrorDetails.RecommendedAction | Should-NotBeEmptyString
         Get-RemoteOffset $session there | Should-BeCollection $before
         $finding = (Test-KvmTscMigration here there -DestinationSession $session).Findings.Where({ $_.Check -eq 'ClocksDisagree' })
