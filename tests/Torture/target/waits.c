@@ -50,6 +50,7 @@ struct waiter {
     _Atomic uint64_t posted; // times it was woken, counted before
     _Atomic uint64_t taken;  // times it noticed
     _Atomic uint32_t futex;
+    _Atomic bool waking;
 
     // What system calls read and write.
     struct timespec time;
@@ -428,8 +429,10 @@ static void write_byte(struct waiter *w)
 
 static void wake_futex(struct waiter *w)
 {
+    w->waking = true;
     w->futex = (uint32_t)w->posted;
     syscall(SYS_futex, &w->futex, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    w->waking = false;
 }
 
 static void connect_to(struct waiter *w)
@@ -484,6 +487,9 @@ static bool epoll_woken(struct waiter *w, long result)
 
 static bool futex_woken(struct waiter *w, long result)
 {
+    // One that came too late to wait is woken all the same, in its next wait, if it is there before the waker is done.
+    while (result == -EAGAIN && w->waking)
+        sched_yield();
     return (result == 0 || result == -EAGAIN) && w->futex == (uint32_t)(w->taken + 1);
 }
 
