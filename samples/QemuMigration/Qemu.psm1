@@ -69,8 +69,8 @@ function Open-Qemu {
     )
     $files = Join-Path $Directory $Name
     $arguments = '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name, '-accel', 'kvm', '-qmp', "unix:$files.qmp,server=on,wait=off" + $Options
-    # The guest's loops never rest: niced, they leave the processors to those who watch them.
-    $start = [Diagnostics.ProcessStartInfo]::new('nice', [string[]] ('-n', '5', 'qemu-system-x86_64' + $arguments))
+    # The guest's loops never rest: niced, they leave the processors to those who watch them. What QEMU says is wanted where it fails.
+    $start = [Diagnostics.ProcessStartInfo]::new('sh', [string[]] ('-c', 'exec nice -n 5 qemu-system-x86_64 "$@" 2>"$0"', "$files.errors" + $arguments))
     $guest = $Guests[$Name] = [pscustomobject]@{
         Name       = $Name
         Session    = $null
@@ -79,6 +79,7 @@ function Open-Qemu {
         Unfinished = ''
         Lines      = [Collections.Generic.List[string]]::new()
         Messages   = "$files.messages"
+        Errors     = "$files.errors"
         Console    = $null
         Reader     = $null
         Writer     = $null
@@ -144,7 +145,7 @@ function Connect-Socket($Guest, [string] $Path) {
     $endpoint = [Net.Sockets.UnixDomainSocketEndPoint]::new($Path)
     Wait-Until "$($Guest.Name) listens on $Path" {
         if ($Guest.Process.HasExited) {
-            throw "The QEMU of $($Guest.Name) ended with exit code $($Guest.Process.ExitCode)."
+            throw "The QEMU of $($Guest.Name) ended with exit code $($Guest.Process.ExitCode): $(Get-Content $Guest.Errors -Raw)"
         }
         try { $socket.Connect($endpoint); $true } catch [Net.Sockets.SocketException] { $false }
     }
@@ -183,7 +184,7 @@ function Invoke-Qmp([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [strin
 }
 
 function Read-Qmp($Guest) {
-    $line = $Guest.Reader.ReadLine() ?? $(throw "The QEMU of $($Guest.Name) closed its QMP socket.")
+    $line = $Guest.Reader.ReadLine() ?? $(throw "The QEMU of $($Guest.Name) closed its QMP socket: $(Get-Content $Guest.Errors -Raw)")
     $message = $line | ConvertFrom-Json -AsHashtable
     if ($message.ContainsKey('event')) {
         $Guest.Events.Add($message)
