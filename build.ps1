@@ -90,8 +90,20 @@ function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
     & pwsh -NoProfile -NonInteractive -File $Path @ArgumentList
 }
 
+# The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.
+function Invoke-GuestBuild {
+    try {
+        & $Lab exec --cpus 1 -- true # which brings the guest's kernel
+        $null = & "$PSScriptRoot/lab/guest/build"
+    }
+    catch {
+        Write-Warning "The lab's guest was not built: $_"
+    }
+}
+
 function Invoke-Test {
     Invoke-Build
+    Invoke-GuestBuild
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
@@ -179,12 +191,14 @@ function Add-Count([hashtable] $Total, $Tier) {
 
 function Invoke-Soak {
     Invoke-Build
+    Invoke-GuestBuild
     & $Lab exec --cpus 1 --timeout 14000 -- "$PSScriptRoot/tests/Torture/soak.sh" FULL
     & $Lab exec --cpus 1 --timeout 7200 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1" Long "$Stage/KvmTsc.psd1" /tmp "$PSScriptRoot/tests/Pester/QemuMigration.Tests.ps1"
 }
 
 function Invoke-Demo {
     Invoke-Build
+    Invoke-GuestBuild
     & $Lab exec --cpus 1 --timeout 1800 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
 }
 
