@@ -192,7 +192,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     // --- parts
 
-    /// <summary>Runs something as another user, with no privilege but to find our program wherever it is.</summary>
+    /// <summary>Runs something as another user, whose one privilege lets it open the directories of processes that it may not look at.</summary>
     private static string[] As(string user) =>
     [
         "setpriv", $"--reuid={user}", $"--regid={user}", "--clear-groups", "--bounding-set=-all,+dac_read_search",

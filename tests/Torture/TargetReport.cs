@@ -13,8 +13,18 @@ internal sealed record TargetReport(long Deviations, IReadOnlyList<TargetCheck> 
 
     public long Late => Checks.Sum(check => check.Late);
 
-    public static TargetReport Parse(string line) => JsonSerializer.Deserialize(line, TargetJson.Default.TargetReport)
-        ?? throw new InvalidDataException($"A target reported: {line}");
+    /// <exception cref="InvalidOperationException">It makes no sense: the target was harmed.</exception>
+    public static TargetReport Parse(string line)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(line, TargetJson.Default.TargetReport) ?? throw new JsonException();
+        }
+        catch (JsonException exception)
+        {
+            throw new InvalidOperationException($"A target reported: {line}", exception);
+        }
+    }
 
     /// <summary>The checks that have work to do and made no progress since an earlier report.</summary>
     public IEnumerable<TargetCheck> StalledSince(TargetReport earlier) =>

@@ -14,11 +14,13 @@ shift || true
 parts=("$@")
 [[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill errors)
 
-harness=out/artifacts/bin/KvmTsc.Torture/release/KvmTsc.Torture
-[[ -x $harness ]] || dotnet build tests/Torture --configuration Release --nologo --verbosity quiet
+built=out/artifacts/bin/KvmTsc.Torture/release
+[[ -x $built/KvmTsc.Torture ]] || dotnet build tests/Torture --configuration Release --nologo --verbosity quiet
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
+chmod 755 "$programs" # other users run these, too, who may have no way to where this checkout is
 tests/Torture/build-c.sh "$programs"
+cp -r "$built" "$programs/harness"
 
 passed=0 failed=0 summary=''
 
@@ -27,7 +29,7 @@ part() {
     local name=$1 status=0 last
     shift
     echo "== $name"
-    last=$("$harness" "$@" --programs "$programs" | tee /dev/stderr | tail -n 1) || status=$?
+    last=$("$programs/harness/KvmTsc.Torture" "$@" --programs "$programs" | tee /dev/stderr | tail -n 1) || status=$?
     if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))
