@@ -85,7 +85,7 @@ Describe 'A QEMU guest that moves to another host' -Tag Kvm {
     }
 
     It 'loses time without KvmTsc, and with it no more than is predicted' {
-        $output = & "$samples/Invoke-QemuMigration.ps1" -Scenario LiveMigrate -DestinationHost h2 *>&1 | Out-String -Width 200
+        $output = & "$samples/Invoke-QemuMigration.ps1" -Scenario Migrate -DestinationHost h2 *>&1 | Out-String -Width 200
         $output | Write-Information -InformationAction Continue
         $output | Should-MatchString 'First sample after resume +wrong by -[\d,]{5,}\.\d{3} ms +right to -?0\.\d{3} ms'
         $output | Should-MatchString 'New warnings of the guest +0 +0'
