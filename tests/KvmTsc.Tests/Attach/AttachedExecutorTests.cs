@@ -71,6 +71,16 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void While_a_VM_stands_still_its_tracer_comes_first_and_after_that_no_more()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        using (machine.Executor.Stop(CancellationToken.None))
+            Assert.Equal(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, LibC.GetScheduling());
+        Assert.Equal(0, LibC.GetScheduling());
+    }
+
+    [Fact]
     public async Task A_thread_that_no_signal_interrupts_is_an_error_and_the_others_do_not_wait_for_it()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "6");
