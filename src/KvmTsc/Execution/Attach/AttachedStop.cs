@@ -215,9 +215,10 @@ internal sealed class AttachedStop : IVMStop
     /// </summary>
     private bool Hold()
     {
-        if (_carrier is null && !_threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier))
-            return false;
+        // A carrier that flies already was in a system call.
         if (_threads.Exists(thread => thread.IsInRestartableSequence(_preparation.Memory)))
+            return false;
+        if (_carrier is null && !_threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier))
             return false;
         AwaitCarrier();
         _isInFlight = false;
