@@ -43,13 +43,19 @@ internal sealed class TscSnapshot
     }
 
     /// <summary>A snapshot with a batch of its own.</summary>
-    public sealed record Reading(IoctlBatch Batch, Pending Pending, string VMName)
+    public sealed class Reading(IoctlBatch batch, Pending pending, string vmName)
     {
+        /// <summary>What was taken last.</summary>
+        public TscSnapshot Result => pending.Read(batch);
+
         /// <summary>Takes it.</summary>
+        public void Take(IVMStop stop) => stop.RunOrThrow(batch, vmName);
+
+        /// <summary>Takes it, for what depends on it within the same stop.</summary>
         public TscSnapshot Run(IVMStop stop)
         {
-            stop.RunOrThrow(Batch, VMName);
-            return Pending.Read(Batch);
+            Take(stop);
+            return Result;
         }
     }
 

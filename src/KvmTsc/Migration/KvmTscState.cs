@@ -1,5 +1,4 @@
 using KvmTsc.Clocks;
-using KvmTsc.Execution;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 
@@ -76,8 +75,8 @@ public sealed class KvmTscState
         var reading = TscSnapshot.Of(machine);
         var stop = machine.Executor.Stop(cancellationToken);
         using (stop)
-            stop.RunOrThrow(reading.Batch, reading.VMName);
-        var snapshot = reading.Pending.Read(reading.Batch);
+            reading.Take(stop);
+        var snapshot = reading.Result;
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));

@@ -52,24 +52,14 @@ internal sealed class AttachedStop : IVMStop
     public static AttachedStop? TryStop(AttachedExecutor executor, AttachPreparation preparation)
     {
         var stop = new AttachedStop(executor, preparation);
-        try
+        return stop.TryBegin(() =>
         {
             LibC.IgnoreChildStops();
             stop.Seize();
             Precedence.Take();
             stop._clock.Start();
             stop.Interrupt();
-            if (stop.Hold())
-                return stop;
-        }
-        catch
-        {
-            stop.Dispose();
-            throw;
-        }
-
-        stop.Dispose();
-        return null;
+        });
     }
 
     /// <summary>Takes over the vCPUs that a watch holds; the watch ends with the stop.</summary>
@@ -77,21 +67,31 @@ internal sealed class AttachedStop : IVMStop
     {
         var stop = new AttachedStop(executor, preparation, watch);
         stop._threads.AddRange(watch.HandOver());
-        preparation.Refresh();
-        Precedence.Take();
+        var begun = stop.TryBegin(() =>
+        {
+            preparation.Refresh();
+            Precedence.Take();
+        });
+        return begun ?? throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
+    }
+
+    /// <summary>Stops the threads and holds them; where that fails, all go on.</summary>
+    private AttachedStop? TryBegin(Action stopThreads)
+    {
         try
         {
-            if (stop.Hold())
-                return stop;
+            stopThreads();
+            if (Hold())
+                return this;
         }
         catch
         {
-            stop.Dispose();
+            Dispose();
             throw;
         }
 
-        stop.Dispose();
-        throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
+        Dispose();
+        return null;
     }
 
     /// <inheritdoc/>
