@@ -32,9 +32,9 @@ count() {
 
 dotnet build tests/KvmTsc.Tests --configuration "$configuration" --nologo --verbosity quiet
 echo '-- units and simulated hosts'
-count "$tests" -noColor -trait- Category=Kvm
+count "$tests" -noColor -longRunning 60 -trait- Category=Kvm
 echo '-- real kernel'
-count lab/kvmlab exec --timeout 900 --attempts 2 -- "$tests" -noColor -trait Category=Kvm
+count lab/kvmlab exec --timeout 900 --attempts 2 -- "$tests" -noColor -longRunning 60 -trait Category=Kvm
 
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0 && passed > 0))

@@ -10,6 +10,7 @@ internal static class Errno
     public const int EIO = 5;
     public const int ENXIO = 6;
     public const int EBADF = 9;
+    public const int ECHILD = 10;
     public const int ENOMEM = 12;
     public const int EACCES = 13;
     public const int EEXIST = 17;

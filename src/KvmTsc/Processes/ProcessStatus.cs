@@ -11,6 +11,12 @@ internal sealed record ProcessStatus
     /// <summary>R running, S or D waiting, T or t stopped, Z ended.</summary>
     public char State { get; init; } = 'R';
 
+    /// <summary>The process, also where this is of one of its threads.</summary>
+    public int ProcessId { get; init; }
+
+    /// <summary>The process's parent.</summary>
+    public int ParentId { get; init; }
+
     /// <summary>The thread that traces it, 0 for none.</summary>
     public int TracerId { get; init; }
 
@@ -70,6 +76,8 @@ internal sealed record ProcessStatus
         return new ProcessStatus
         {
             State = values.GetValueOrDefault("State") is [var state, ..] ? state : 'R',
+            ProcessId = (int)Number(values, "Tgid"),
+            ParentId = (int)Number(values, "PPid"),
             TracerId = (int)Number(values, "TracerPid"),
             UserIds = Numbers(values, "Uid"),
             GroupIds = Numbers(values, "Gid"),

@@ -1,8 +1,10 @@
+using System.Diagnostics;
 using System.Globalization;
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Interop;
+using KvmTsc.Machines;
 using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
@@ -258,6 +260,74 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void A_child_of_this_process_that_ends_while_it_stands_still_is_seen_to_end()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        using (RunningVM(other).Executor.Stop(CancellationToken.None))
+            Kill(other.Id);
+        other.AwaitExit();
+    }
+
+    [Fact]
+    public void A_child_of_this_process_that_stands_still_is_not_taken_to_have_ended()
+    {
+        Assert.NotNull(DotNetChildren.Lock);
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
+        using var further = OtherProcess.StartReady(programs.VMs, "vm");
+        using (other.FindOne().Executor.Stop(CancellationToken.None))
+        {
+            Kill(further.Id); // of which .NET is told
+            Thread.Sleep(TimeSpan.FromMilliseconds(100));
+        }
+
+        further.AwaitExit();
+        Assert.False(other.HasExited);
+        other.Kill();
+    }
+
+    [Fact]
+    public void While_a_resume_is_waited_for_the_end_of_other_processes_is_seen_and_that_of_the_VM_not_before_it_ends()
+    {
+        using var qemu = OtherProcess.StartQemu("-smp", "2", "-S");
+        var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        var ended = 0;
+        using var cancellation = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
+            () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => { }, cancellation.Token),
+            () =>
+            {
+                using var further = OtherProcess.Start("true");
+                further.AwaitExit();
+                if (++ended == 20)
+                    cancellation.Cancel();
+            }));
+        Assert.False(qemu.HasExited);
+        qemu.Kill();
+    }
+
+    [Fact]
+    public void A_process_that_ends_while_it_stands_still_has_its_parent_told()
+    {
+        using var parent = OtherProcess.StartParentOf(programs.VMs, s_running);
+        var machine = ChildOf(parent, s_running.Count(word => word == "vcpu"));
+        using (machine.Executor.Stop(CancellationToken.None))
+            Kill(machine.Identity.ProcessId);
+        parent.AwaitExit();
+    }
+
+    [Fact]
+    public void A_process_that_ends_before_it_is_resumed_has_its_parent_told()
+    {
+        using var parent = OtherProcess.StartParentOfQemu("-smp", "2", "-S");
+        var machine = ChildOf(parent, vcpus: 2);
+        var executor = (AttachedExecutor)machine.Executor;
+        var error = Assert.Throws<KvmException>(() => executor.StopAtResume(
+            TimeSpan.FromMinutes(5), (_, _) => Kill(machine.Identity.ProcessId), CancellationToken.None));
+        Assert.Equal(KvmErrorId.ProcessGone, error.ErrorId);
+        parent.AwaitExit();
+    }
+
+    [Fact]
     public void A_process_id_that_was_reused_is_noticed()
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
@@ -288,7 +358,7 @@ public sealed class AttachedExecutorTests(Programs programs)
             });
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
-        Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmTsc.Machines.KvmVcpuState.Stopped));
+        Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmVcpuState.Stopped));
         Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
     }
 
@@ -332,6 +402,20 @@ public sealed class AttachedExecutorTests(Programs programs)
             string.Join(' ', File.ReadLines($"{directory}/status").Where(line =>
                 line.StartsWith("TracerPid", StringComparison.Ordinal) || line.StartsWith("Sig", StringComparison.Ordinal) || line.StartsWith("ShdPnd", StringComparison.Ordinal))));
         return maps + string.Join('\n', threads);
+    }
+
+    private static ProcessMachine ChildOf(OtherProcess parent, int vcpus)
+    {
+        var found = Until.True(VMDiscovery.All, all => all.Any(machine => machine.VcpuIds.Count == vcpus && IsChild(machine)));
+        return (ProcessMachine)found.Single(IsChild);
+
+        bool IsChild(Machine machine) => ProcessStatus.Read($"/proc/{machine.Identity.ProcessId}")?.ParentId == parent.Id;
+    }
+
+    private static void Kill(int processId)
+    {
+        using var process = Process.GetProcessById(processId);
+        process.Kill();
     }
 
     private static int TracerOf(string directory) => ProcessStatus.Read(directory)!.TracerId;

@@ -7,6 +7,12 @@ namespace KvmTsc.Tests.Discovery;
 /// <summary>A process that runs VMs, or nothing. It ends with the test.</summary>
 internal sealed class OtherProcess : IDisposable
 {
+    private const string Qemu = "qemu-system-x86_64";
+
+    private static readonly string[] s_qemuArguments = ["-accel", "kvm", "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults"];
+
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(1);
+
     private readonly Process _process;
     private readonly Dictionary<string, List<int>> _printed = [];
 
@@ -58,8 +64,13 @@ internal sealed class OtherProcess : IDisposable
         new(Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!);
 
     /// <summary>Starts an unmodified QEMU that has no disk and nothing to boot.</summary>
-    public static OtherProcess StartQemu(params string[] arguments) =>
-        Start("qemu-system-x86_64", ["-accel", "kvm", "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults", .. arguments]);
+    public static OtherProcess StartQemu(params string[] arguments) => Start(Qemu, [.. s_qemuArguments, .. arguments]);
+
+    /// <summary>Starts a shell that has a program as its child, and ends after it.</summary>
+    public static OtherProcess StartParentOf(string program, params string[] arguments) => Start("sh", ["-c", "\"$0\" \"$@\"; exit 0", program, .. arguments]);
+
+    /// <summary>Starts a shell that has such a QEMU as its child.</summary>
+    public static OtherProcess StartParentOfQemu(params string[] arguments) => StartParentOf(Qemu, [.. s_qemuArguments, .. arguments]);
 
     /// <summary>Writes a line to its standard input.</summary>
     public void Tell(string line)
@@ -74,8 +85,10 @@ internal sealed class OtherProcess : IDisposable
     public void Kill()
     {
         _process.Kill();
-        _process.WaitForExit();
+        AwaitExit();
     }
+
+    public void AwaitExit() => Assert.True(_process.WaitForExit(s_patience), $"Process {Id} has ended, and its parent was not told.");
 
     public void Dispose()
     {

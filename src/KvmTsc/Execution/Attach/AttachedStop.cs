@@ -26,6 +26,7 @@ internal sealed class AttachedStop : IVMStop
     private readonly ResumeWatch? _watch;
     private Tracee? _carrier;
     private SignalFrames? _frames;
+    private DotNetChildren? _children;
     private UserRegs _home;
     private bool _isInFlight;
     private bool _isAtPayload;
@@ -123,12 +124,14 @@ internal sealed class AttachedStop : IVMStop
             ReleaseCarrier(carrier);
 
         // One that did not stop can be let go only when it does. The others do not wait for that.
-        foreach (var thread in Enumerable.Reverse(_threads).Where(thread => !thread.IsGone))
+        foreach (var thread in Enumerable.Reverse(_threads))
             thread.Detach();
         _clock.Stop();
         Precedence.GiveBack();
         StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
         _watch?.Dispose();
+        _children?.Dispose();
+        EndedThreads.Await();
         _executor.LastPhases = new AttachPhases(_stopped, _running, Elapsed - began);
         _preparation.Dispose();
     }
@@ -137,8 +140,10 @@ internal sealed class AttachedStop : IVMStop
 
     private void Seize()
     {
-        SeizeAll(_preparation.VcpuThreads ?? _preparation.ThreadIds());
-
+        var threadIds = _preparation.VcpuThreads ?? _preparation.ThreadIds();
+        if (threadIds.Contains(_preparation.Target.ProcessId))
+            _children = DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
+        SeizeAll(threadIds);
         _preparation.RequireSameProcess();
         if (_threads.Count == 0)
             throw AttachErrors.Failed($"{_preparation.Target.VMName} has no thread that could be stopped.");
@@ -191,7 +196,12 @@ internal sealed class AttachedStop : IVMStop
         }
         while (_preparation.VcpuThreads is null && SeizeNew());
 
-        _threads.RemoveAll(thread => thread.IsGone);
+        foreach (var thread in _threads.FindAll(thread => thread.IsGone))
+        {
+            thread.Detach();
+            _threads.Remove(thread);
+        }
+
         if (_threads.Exists(thread => thread.IsInGroupStop))
             throw AttachErrors.Unsupported($"{_preparation.Target.VMName} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {_preparation.Target.ProcessId}.");
     }

@@ -18,12 +18,16 @@ internal sealed class ResumeWatch : IDisposable
 
     private static readonly TimeSpan s_longestHold = TimeSpan.FromSeconds(5);
 
+    private static readonly TimeSpan s_timeWithoutTurn = TimeSpan.FromMilliseconds(100);
+
     private readonly AttachPreparation _preparation;
     private readonly Dictionary<int, Tracee> _threads = [];
     private readonly HashSet<ulong> _vcpuDescriptors;
     private readonly Dictionary<int, ulong> _entering = [];
     private readonly Dictionary<ulong, Tracee> _held = [];
     private readonly Stopwatch _sinceFirst = new();
+    private readonly Stopwatch _sinceTurn = new();
+    private DotNetChildren? _children;
 
     public ResumeWatch(AttachPreparation preparation)
     {
@@ -61,6 +65,8 @@ internal sealed class ResumeWatch : IDisposable
                 continue;
             cancellationToken.ThrowIfCancellationRequested();
             ForgetEnded();
+            if (TurnIsDue && _threads.TryGetValue(_preparation.Target.ProcessId, out var first) && !first.IsStopped)
+                first.Interrupt();
             waiting(clock.Elapsed, _held.Count);
             if (_held.Count == 0 && clock.Elapsed > timeout)
                 throw TimedOut(timeout);
@@ -75,9 +81,13 @@ internal sealed class ResumeWatch : IDisposable
         foreach (var thread in _threads.Values)
             thread.Detach();
         _threads.Clear();
+        _children?.Dispose();
+        _children = null;
     }
 
     private const int LooksBetweenIdleChecks = 256;
+
+    private bool TurnIsDue => _children is not null && _sinceTurn.Elapsed > s_timeWithoutTurn;
 
     private bool IsComplete =>
         _held.Count == _vcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
@@ -95,6 +105,8 @@ internal sealed class ResumeWatch : IDisposable
     private void WatchAll()
     {
         LibC.IgnoreChildStops();
+        _children = DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
+        _sinceTurn.Start();
         bool foundNew;
         do
         {
@@ -119,7 +131,7 @@ internal sealed class ResumeWatch : IDisposable
         }
 
         // A thread that a watched one has just created is traced by us from birth.
-        return _preparation.HasEnded(threadId) || status.TracerId == Environment.ProcessId ? false : throw AttachErrors.Denied(_preparation.Target, errno);
+        return _preparation.HasEnded(threadId) || status.TracerId == LibC.Gettid() ? false : throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
     /// <summary>Deals with every thread that stands still; returns whether any did.</summary>
@@ -131,17 +143,27 @@ internal sealed class ResumeWatch : IDisposable
             if (!thread.TryGetStop(out var stop))
                 continue;
             found = true;
+            if (TurnIsDue && thread.ThreadId == _preparation.Target.ProcessId)
+                GiveTurn();
             try
             {
                 Handle(thread, stop);
             }
             catch (KvmException) when (thread.IsGone)
             {
-                _threads.Remove(thread.ThreadId);
+                Forget(thread);
             }
         }
 
         return found;
+    }
+
+    /// <summary>While the first thread stands still for us, and .NET cannot see that.</summary>
+    private void GiveTurn()
+    {
+        LibC.WaitidTakeStop(_preparation.Target.ProcessId);
+        _children!.GiveTurn();
+        _sinceTurn.Restart();
     }
 
     private void Handle(Tracee thread, Tracee.Stop stop)
@@ -199,12 +221,18 @@ internal sealed class ResumeWatch : IDisposable
     private void ForgetEnded()
     {
         foreach (var thread in _threads.Values.Where(thread => !thread.IsStopped && thread.HasEnded()).ToArray())
-            _threads.Remove(thread.ThreadId);
+            Forget(thread);
         if (_threads.Count == 0)
         {
             throw new KvmException(
                 KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended before it was resumed; nothing was restored.", "List the VMs there are with Get-KvmVM.");
         }
+    }
+
+    private void Forget(Tracee ended)
+    {
+        _threads.Remove(ended.ThreadId);
+        ended.Detach();
     }
 
     private KvmException TimedOut(TimeSpan timeout) => new(

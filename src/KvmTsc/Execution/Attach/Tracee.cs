@@ -16,6 +16,7 @@ internal sealed unsafe class Tracee
     private static byte[]? t_xstate;
 
     private int _pendingSignal;
+    private bool _isLetGo;
 
     /// <summary>Why a thread stands still.</summary>
     /// <param name="Signal">The signal, SIGTRAP for what is none.</param>
@@ -265,9 +266,15 @@ internal sealed unsafe class Tracee
         Check(LibC.Ptrace(LibC.PTRACE_CONT, ThreadId, 0, signal));
     }
 
-    /// <summary>Lets it go. One that does not stand still is stopped first: ptrace lets go of no other, and its next signal would stop it for good.</summary>
+    /// <summary>
+    /// Lets it go. One that does not stand still is stopped first: ptrace lets go of no other, and its next signal would stop it for good. One that
+    /// has ended is buried.
+    /// </summary>
     public void Detach()
     {
+        if (_isLetGo)
+            return;
+        _isLetGo = true;
         try
         {
             if (!IsStopped && !IsGone)
@@ -275,14 +282,15 @@ internal sealed unsafe class Tracee
                 Interrupt();
                 AwaitAnyStop();
             }
+
         }
         catch (KvmException) when (IsGone)
         {
-            return;
+            // There is nothing to stop.
         }
 
-        if (!IsGone)
-            _ = LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingSignal);
+        if (IsGone || LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingSignal) == -Errno.ESRCH)
+            EndedThreads.Bury(ThreadId);
         IsGone = true;
     }
 
@@ -350,8 +358,9 @@ internal sealed unsafe class Tracee
                 return stop;
             if (looks % LooksBetweenChecks == 0)
             {
-                IsGone = HasEnded();
-                if (Stopwatch.GetElapsedTime(began) > patience && ProcessStatus.Read($"/proc/{ThreadId}")?.State == 'D')
+                var status = ProcessStatus.Read($"/proc/{ThreadId}");
+                IsGone = status is null or { IsDead: true };
+                if (Stopwatch.GetElapsedTime(began) > patience && status?.State == 'D')
                     return null;
             }
 
@@ -361,13 +370,8 @@ internal sealed unsafe class Tracee
         return null;
     }
 
-    /// <summary>Whether it ended.</summary>
-    public bool HasEnded()
-    {
-        const int StoppedStatus = 0x7F;
-        var waited = LibC.Waitpid(ThreadId, out var status, LibC.WALL | LibC.WNOHANG);
-        return waited < 0 || (waited == ThreadId && (status & 0xFF) != StoppedStatus);
-    }
+    /// <summary>Whether it ended, as far as can be told at once: of a process's first thread not before the others have been buried.</summary>
+    public bool HasEnded() => LibC.WaitidEnded(ThreadId, LibC.WALL | LibC.WNOWAIT);
 
     private void Check(int result)
     {

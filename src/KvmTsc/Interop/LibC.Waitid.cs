@@ -1,0 +1,38 @@
+using System.Runtime.InteropServices;
+
+namespace KvmTsc.Interop;
+
+internal static unsafe partial class LibC
+{
+    private const int WNOHANG = 1;
+    private const int WSTOPPED = 2;
+    private const int WEXITED = 4;
+    public const int WNOWAIT = 0x0100_0000;
+    public const int WALL = 0x4000_0000;
+
+    private const int P_PID = 1;
+    private const int SignalInfoSize = 128;
+    private const int SignalCodeOffset = 8;
+    private const int ProcessIdOffset = 16;
+    private const int CLD_DUMPED = 3; // after CLD_EXITED and CLD_KILLED; what is above are stops
+
+    [LibraryImport("libc", EntryPoint = "waitid", SetLastError = true)]
+    private static partial int WaitidNative(int idType, int id, byte* info, int options);
+
+    /// <summary>Whether a child or a traced thread has ended, or is none of ours. Does not wait.</summary>
+    public static bool WaitidEnded(int id, int options)
+    {
+        var info = stackalloc byte[SignalInfoSize];
+        *(int*)(info + ProcessIdOffset) = 0; // stays so where there is nothing to tell
+        if (WaitidNative(P_PID, id, info, options | WEXITED | WNOHANG) < 0)
+            return Marshal.GetLastPInvokeError() == Errno.ECHILD;
+        return *(int*)(info + ProcessIdOffset) != 0 && *(int*)(info + SignalCodeOffset) <= CLD_DUMPED;
+    }
+
+    /// <summary>Takes the news that a traced thread stands still, if nobody has, so that nobody else hears it.</summary>
+    public static void WaitidTakeStop(int id)
+    {
+        var info = stackalloc byte[SignalInfoSize];
+        _ = WaitidNative(P_PID, id, info, WSTOPPED | WNOHANG | WALL);
+    }
+}
