@@ -59,8 +59,9 @@ static double[] Attached(Machine machine)
 double[] OneStopPerIoctl()
 {
     using var process = Process.Start(new ProcessStartInfo(naiveProgram, [$"{processId}"]) { RedirectStandardOutput = true })!;
-    double[] phases = [.. process.StandardOutput.ReadLine()!.Split(' ').Select(Number)];
+    var line = process.StandardOutput.ReadLine();
     process.WaitForExit();
+    double[] phases = [.. (line ?? throw new InvalidOperationException($"{naiveProgram} failed, see above.")).Split(' ').Select(Number)];
     return [.. phases, phases.Sum()];
 }
 

@@ -15,10 +15,10 @@ internal sealed class WatchedExecutor(IVMExecutor executor, Action<KillPhase> no
     /// <summary>Called before a batch that writes.</summary>
     public Action? BeforeWriting { get; set; }
 
-    public IVMStop Stop(CancellationToken cancellationToken)
+    public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
     {
         note(KillPhase.Stopping);
-        var stop = executor.Stop(cancellationToken);
+        var stop = executor.Stop(cancellationToken, first);
         note(KillPhase.Stopped);
         return new WatchedStop(stop, this, note);
     }

@@ -12,7 +12,7 @@ public static class GuestClock
     {
         var batch = new IoctlBatch();
         var clock = batch.GetClock();
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = machine.Executor.Stop(cancellationToken, batch);
         using (stop)
             stop.RunOrThrow(batch, machine.Identity.Name);
         return new KvmClock(machine.Identity, batch.Read(clock), stop.StoppedMicroseconds);

@@ -12,7 +12,7 @@ public static class GuestTsc
     {
         var batch = new IoctlBatch();
         var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, Offset: batch.GetOffset(id))).ToArray();
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = machine.Executor.Stop(cancellationToken, batch);
         using (stop)
             stop.RunOrThrow(batch, machine.Identity.Name);
         return [.. slots.Select(slot =>
@@ -37,7 +37,7 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, offsets);
         var reading = TscSnapshot.Of(machine);
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = reading.Stop(machine, cancellationToken);
         using (stop)
         {
             var before = reading.Run(stop);
@@ -61,7 +61,7 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, offsets);
         var reading = TscSnapshot.Of(machine);
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = reading.Stop(machine, cancellationToken);
         TscSnapshot before;
         using (stop)
             before = reading.Run(stop);
@@ -76,7 +76,7 @@ public static class GuestTsc
     {
         var batch = new IoctlBatch();
         var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = machine.Executor.Stop(cancellationToken, batch);
         using (stop)
             stop.RunOrThrow(batch, machine.Identity.Name);
         return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stop.StoppedMicroseconds))];
@@ -96,7 +96,7 @@ public static class GuestTsc
         var ids = VcpusOf(machine, frequencies);
         RefuseUnsupported(machine, frequencies.Values, force);
         var reading = TscSnapshot.Of(machine);
-        var stop = machine.Executor.Stop(cancellationToken);
+        var stop = reading.Stop(machine, cancellationToken);
         var batch = new IoctlBatch();
         (int Id, Slot<int> KHz)[] slots;
         using (stop)

@@ -48,6 +48,9 @@ internal sealed class TscSnapshot
         /// <summary>What was taken last.</summary>
         public TscSnapshot Result => pending.Read(batch);
 
+        /// <summary>Stops the VM for it.</summary>
+        public IVMStop Stop(Machine machine, CancellationToken cancellationToken) => machine.Executor.Stop(cancellationToken, batch);
+
         /// <summary>Takes it.</summary>
         public void Take(IVMStop stop) => stop.RunOrThrow(batch, vmName);
 

@@ -10,5 +10,8 @@ public interface IVMExecutor
     /// Stops the VM's vCPUs outside of <c>KVM_RUN</c> until the result is disposed of. Batches run one after another within one stop.
     /// </summary>
     /// <param name="cancellationToken">Gives up waiting for the stop; a stop that is had is not cancelled.</param>
-    IVMStop Stop(CancellationToken cancellationToken);
+    /// <param name="first">
+    /// The batch that will be run first, where it is known, and will not change until then: all that can be is done for it before anything stops.
+    /// </param>
+    IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null);
 }

@@ -10,8 +10,10 @@ internal static unsafe partial class LibC
     public const int WNOWAIT = 0x0100_0000;
     public const int WALL = 0x4000_0000;
 
+    /// <summary>The size of a siginfo_t.</summary>
+    public const int SignalInfoSize = 128;
+
     private const int P_PID = 1;
-    private const int SignalInfoSize = 128;
     private const int SignalCodeOffset = 8;
     private const int ProcessIdOffset = 16;
     private const int CLD_DUMPED = 3; // after CLD_EXITED and CLD_KILLED; what is above are stops

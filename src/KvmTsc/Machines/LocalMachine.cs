@@ -159,7 +159,7 @@ public sealed class LocalMachine : HostMachine, IDisposable
     /// <summary>Runs batches in this process: the guest stands still because only we run it.</summary>
     private sealed class LocalExecutor(LocalMachine machine) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken)
+        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
         {
             machine.Enter(cancellationToken);
             return new LocalStop(machine);

@@ -106,6 +106,14 @@ static void constants(void)
     CONSTANT(LibC.SYS_kcmp, SYS_kcmp);
     CONSTANT(LibC.KCMP_FILE, KCMP_FILE);
     CONSTANT(LibC.WNOHANG, WNOHANG);
+    CONSTANT(LibC.WSTOPPED, WSTOPPED);
+    CONSTANT(LibC.WEXITED, WEXITED);
+    CONSTANT(LibC.WNOWAIT, WNOWAIT);
+    CONSTANT(LibC.P_PID, P_PID);
+    CONSTANT(LibC.SignalInfoSize, sizeof(siginfo_t));
+    CONSTANT(LibC.SignalCodeOffset, offsetof(siginfo_t, si_code));
+    CONSTANT(LibC.ProcessIdOffset, offsetof(siginfo_t, si_pid));
+    CONSTANT(LibC.CLD_DUMPED, CLD_DUMPED);
     CONSTANT(LibC.WALL, __WALL);
     CONSTANT(LibC.SIGCHLD, SIGCHLD);
     CONSTANT(LibC.SA_NOCLDSTOP, SA_NOCLDSTOP);
@@ -143,6 +151,7 @@ static void errors(void)
     CONSTANT(Errno.EIO, EIO);
     CONSTANT(Errno.ENXIO, ENXIO);
     CONSTANT(Errno.EBADF, EBADF);
+    CONSTANT(Errno.ECHILD, ECHILD);
     CONSTANT(Errno.ENOMEM, ENOMEM);
     CONSTANT(Errno.EACCES, EACCES);
     CONSTANT(Errno.EEXIST, EEXIST);

@@ -112,7 +112,7 @@ internal sealed class SimulatedMachine : Machine
 
     private sealed class SimulatedExecutor(SimulatedMachine machine) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken)
+        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
         {
             cancellationToken.ThrowIfCancellationRequested();
             Assert.Equal(0, machine.OpenStops);

@@ -44,8 +44,9 @@ internal static class AttachRehearsal
             for (var i = 0; i < 3; i++)
             {
                 using var preparation = AttachPreparation.Of(target);
-                using var stop = AttachedStop.TryStop(executor, preparation);
-                stop?.Run(Batch());
+                var first = Batch();
+                using var stop = AttachedStop.TryStop(executor, preparation, first);
+                stop?.Run(first);
                 stop?.Run(Batch());
             }
         }

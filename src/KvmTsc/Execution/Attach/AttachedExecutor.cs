@@ -9,7 +9,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     public AttachPhases? LastPhases { get; internal set; }
 
     /// <inheritdoc/>
-    public IVMStop Stop(CancellationToken cancellationToken)
+    public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
     {
         AttachRehearsal.Once();
         for (var tries = 1; ; tries++)
@@ -18,7 +18,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
             var preparation = AttachPreparation.Of(target);
             try
             {
-                if (AttachedStop.TryStop(this, preparation) is { } stop)
+                if (AttachedStop.TryStop(this, preparation, first) is { } stop)
                     return stop;
             }
             catch

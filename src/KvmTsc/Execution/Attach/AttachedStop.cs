@@ -27,6 +27,7 @@ internal sealed class AttachedStop : IVMStop
     private Tracee? _carrier;
     private SignalFrames? _frames;
     private DotNetChildren? _children;
+    private PayloadImage? _next;
     private UserRegs _home;
     private bool _isInFlight;
     private bool _isAtPayload;
@@ -50,13 +51,15 @@ internal sealed class AttachedStop : IVMStop
     private IEnumerable<Tracee> Held => _threads.Where(thread => thread != _carrier);
 
     /// <summary>Stops the VM; null if none of its threads can carry a batch at this instant, and it goes on as it did.</summary>
-    public static AttachedStop? TryStop(AttachedExecutor executor, AttachPreparation preparation)
+    public static AttachedStop? TryStop(AttachedExecutor executor, AttachPreparation preparation, IoctlBatch? first)
     {
         var stop = new AttachedStop(executor, preparation);
         return stop.TryBegin(() =>
         {
             LibC.IgnoreChildStops();
             stop.Seize();
+            if (first is not null)
+                stop._next = stop.ImageOf(first);
             Precedence.Take();
             stop._clock.Start();
             stop.Interrupt();
@@ -99,14 +102,15 @@ internal sealed class AttachedStop : IVMStop
     public BatchOutcome Run(IoctlBatch batch)
     {
         var began = Elapsed;
-        var image = Write(batch);
+        var image = _next?.Batch == batch ? _next : Place(ImageOf(batch));
+        _next = null;
 
         // Only now, with the carrier on its way, may anybody wait for it.
         Write(_preparation.Address + (ulong)HoldsOffset, image.Holds, "the holds");
         Write(Data + Payload.Armed, PayloadImage.ArmedWord, "the payload's data");
         _carrier!.Resume(0);
         AwaitCarrier();
-        var outcome = image.ReadBack(Data, batch);
+        var outcome = image.ReadBack(Data);
         _running += Elapsed - began;
         return outcome;
     }
@@ -236,7 +240,7 @@ internal sealed class AttachedStop : IVMStop
 
         // From here on the carrier goes home by the payload's code, which leaves the memory mapped: by its frames it would unmap it, and others
         // are there soon.
-        _ = Write(new IoctlBatch());
+        _next = Place(_next?.HoldCount == _threads.Count - 1 ? _next : ImageOf(_next?.Batch ?? new IoctlBatch()));
         _isAtPayload = true;
         var index = 0;
         foreach (var thread in Held)
@@ -285,10 +289,12 @@ internal sealed class AttachedStop : IVMStop
 
     private static int HoldsOffset => Payload.DataOffset + Payload.ControlSize + Payload.StackSize;
 
+    private PayloadImage ImageOf(IoctlBatch batch) => new(_preparation, batch, _threads.Count - 1);
+
     /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
-    private PayloadImage Write(IoctlBatch batch)
+    private PayloadImage Place(PayloadImage image)
     {
-        var image = new PayloadImage(_preparation, batch, Held.ToArray(), _carrier!.InnermostId, _frames!.Last);
+        image.Complete(Held, _carrier!.InnermostId, _frames!.Last);
         Write(Data, image.Bytes, "the payload's data");
         _carrier.WriteRegs(Entry());
         return image;

@@ -7,20 +7,28 @@ namespace KvmTsc.Execution.Attach;
 /// <summary>A batch as the payload reads it: control block, stack, holds, steps and the batch's memory, with addresses of the other process.</summary>
 internal sealed class PayloadImage
 {
+    private const int HoldsAt = Payload.ControlSize + Payload.StackSize;
+
     private readonly AttachPreparation _preparation;
     private readonly byte[] _bytes;
     private readonly byte[] _holds;
+    private readonly int _releasesAt;
     private readonly int _undoErrorsAt;
     private readonly int _undoCount;
     private readonly int _memoryAt;
 
-    public PayloadImage(AttachPreparation preparation, IoctlBatch batch, Tracee[] held, int carrierId, ulong homeFrame)
+    /// <summary>All that can be known of it before the threads stand still.</summary>
+    /// <param name="preparation">Where it goes.</param>
+    /// <param name="batch">The batch; what is written to its memory after this does not count.</param>
+    /// <param name="holds">How many threads will be held.</param>
+    public PayloadImage(AttachPreparation preparation, IoctlBatch batch, int holds)
     {
+        Batch = batch;
+        HoldCount = holds;
         _preparation = preparation;
         _undoCount = batch.Undo.Count;
-        var holdsAt = Payload.ControlSize + Payload.StackSize;
-        var releasesAt = holdsAt + (held.Length * sizeof(ulong));
-        var stepsAt = releasesAt + (held.Length * sizeof(ulong));
+        _releasesAt = HoldsAt + (holds * sizeof(ulong));
+        var stepsAt = _releasesAt + (holds * sizeof(ulong));
         var undoAt = stepsAt + (batch.Steps.Count * Payload.StepSize);
         var undoEnd = undoAt + (_undoCount * Payload.StepSize);
         _memoryAt = undoEnd;
@@ -29,14 +37,10 @@ internal sealed class PayloadImage
         if (_bytes.Length > preparation.DataLength)
             throw new InvalidOperationException($"A batch of {_bytes.Length} bytes is larger than {preparation.DataLength}.");
 
-        WriteControl(stepsAt, undoAt, undoEnd, holdsAt, releasesAt, held.Length, carrierId, homeFrame);
-        _holds = new byte[held.Length * sizeof(ulong)];
-        for (var i = 0; i < held.Length; i++)
-        {
-            Put(holdsAt + (i * sizeof(ulong)), held[i].Home.Rip);
-            Put(releasesAt + (i * sizeof(ulong)), held[i].Home.Rip);
+        WriteControl(stepsAt, undoAt, undoEnd);
+        _holds = new byte[holds * sizeof(ulong)];
+        for (var i = 0; i < holds; i++)
             BinaryPrimitives.WriteUInt64LittleEndian(_holds.AsSpan(i * sizeof(ulong)), preparation.Address + (ulong)Payload.HoldOffset(i));
-        }
 
         batch.Memory.CopyTo(_bytes.AsSpan(_memoryAt));
         foreach (var relocation in batch.Relocations)
@@ -45,6 +49,28 @@ internal sealed class PayloadImage
             WriteStep(stepsAt + (i * Payload.StepSize), batch.Steps[i], 0);
         for (var i = 0; i < _undoCount; i++)
             WriteStep(undoAt + (i * Payload.StepSize), batch.Undo[i].Step, batch.Undo[i].From);
+    }
+
+    /// <summary>The batch.</summary>
+    public IoctlBatch Batch { get; }
+
+    /// <summary>How many threads are held.</summary>
+    public int HoldCount { get; }
+
+    /// <summary>Fills in who is held, and who carries.</summary>
+    public void Complete(IEnumerable<Tracee> held, int carrierId, ulong homeFrame)
+    {
+        var at = 0;
+        foreach (var thread in held)
+        {
+            var home = thread.Home.Rip;
+            Put(HoldsAt + at, home);
+            Put(_releasesAt + at, home);
+            at += sizeof(ulong);
+        }
+
+        Put(Payload.Thread, (ulong)carrierId);
+        Put(Payload.Frame, homeFrame);
     }
 
     /// <summary>The data, not armed: the holds lead straight home.</summary>
@@ -57,11 +83,11 @@ internal sealed class PayloadImage
     public static ReadOnlySpan<byte> ArmedWord => [1, 0, 0, 0];
 
     /// <summary>Takes over what the payload left.</summary>
-    public BatchOutcome ReadBack(ulong address, IoctlBatch batch)
+    public BatchOutcome ReadBack(ulong address)
     {
         if (!LibC.Pread(_preparation.Memory, _bytes, address))
             throw AttachErrors.Failed($"Reading the results in {_preparation.Target.VMName} failed.");
-        _bytes.AsSpan(_memoryAt, batch.Memory.Length).CopyTo(batch.Memory);
+        _bytes.AsSpan(_memoryAt, Batch.Memory.Length).CopyTo(Batch.Memory);
         var failed = BinaryPrimitives.ReadInt32LittleEndian(_bytes.AsSpan(Payload.Failed));
         if (failed < 0)
             return BatchOutcome.Done;
@@ -74,7 +100,7 @@ internal sealed class PayloadImage
 
     private ulong MemoryAddress(long offset) => DataAddress(_memoryAt) + (ulong)offset;
 
-    private void WriteControl(int stepsAt, int undoAt, int undoEnd, int holdsAt, int releasesAt, int holds, int carrierId, ulong homeFrame)
+    private void WriteControl(int stepsAt, int undoAt, int undoEnd)
     {
         Put(Payload.Steps, DataAddress(stepsAt));
         Put(Payload.StepsEnd, DataAddress(undoAt));
@@ -82,13 +108,11 @@ internal sealed class PayloadImage
         Put(Payload.UndoEnd, DataAddress(undoEnd));
         Put(Payload.UndoErrors, DataAddress(_undoErrorsAt));
         Put(Payload.Memory, MemoryAddress(0));
-        Put(Payload.Holds, DataAddress(holdsAt));
-        Put(Payload.Releases, DataAddress(releasesAt));
-        Put(Payload.HoldCount, (ulong)holds);
+        Put(Payload.Holds, DataAddress(HoldsAt));
+        Put(Payload.Releases, DataAddress(_releasesAt));
+        Put(Payload.HoldCount, (ulong)HoldCount);
         Put(Payload.Process, (ulong)_preparation.ProcessInnermostId);
-        Put(Payload.Thread, (ulong)carrierId);
         Put(Payload.Signal, (ulong)_preparation.Signal);
-        Put(Payload.Frame, homeFrame);
     }
 
     private void WriteStep(int at, BatchStep step, int from)

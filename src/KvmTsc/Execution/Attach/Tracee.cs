@@ -78,7 +78,6 @@ internal sealed unsafe class Tracee
         : Result == -Errno.ERESTARTNOHAND ? 3
         : 1;
 
-    private const int SignalInfoSize = 128;
     private const ulong SyscallLength = 2;
     private const int SysIoctl = 16;
     private const ulong SysRestart = 219;
@@ -335,7 +334,7 @@ internal sealed unsafe class Tracee
         const int SenderIndex = 4;
         const int SystemCallCode = 0x85; // SIGTRAP | 0x80
         const int TgkillCode = -6; // SI_TKILL
-        var info = stackalloc int[SignalInfoSize / sizeof(int)];
+        var info = stackalloc int[LibC.SignalInfoSize / sizeof(int)];
         if (LibC.Ptrace(LibC.PTRACE_GETSIGINFO, ThreadId, 0, (nint)info) < 0)
         {
             stop = default;

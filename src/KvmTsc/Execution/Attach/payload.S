@@ -39,12 +39,31 @@ entry:
 next:
     cmp     STEPS_END(%rbx), %r12
     jae     release
-    call    step
+    testl   $~4, STEP_KIND(%r12)        # nearly all are ioctls, and done here
+    jnz     other
+    mov     STEP_FD(%r12), %rdi
+    mov     STEP_REQUEST(%r12), %rsi
+    mov     STEP_ARG(%r12), %rdx
+    mov     $16, %eax                   # ioctl
+    syscall
     test    %eax, %eax
-    js      failed
+    js      refused
+taken:
+    mov     STEP_RESULT(%r12), %rcx
+    jrcxz   did
+    mov     %eax, (%rcx)
+did:
     add     $STEP_SIZE, %r12
     inc     %r13d
     jmp     next
+other:
+    call    step
+    test    %eax, %eax
+    jns     did
+    jmp     failed
+refused:
+    cmpl    $4, STEP_KIND(%r12)         # an attempt may be
+    je      taken
 
 failed:
     mov     %eax, ERROR(%rbx)

@@ -86,6 +86,6 @@ public sealed class ProcessMachine : HostMachine
 
     private sealed class RefusingExecutor(AttachObstacle obstacle) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken) => throw obstacle.ToException();
+        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null) => throw obstacle.ToException();
     }
 }
