@@ -121,6 +121,7 @@ internal sealed class AttachedStop : IVMStop
         if (_disposed)
             return;
         _disposed = true;
+        using var children = _children;
         var began = Elapsed;
         foreach (var thread in Enumerable.Reverse(_threads).Where(thread => thread != _carrier && thread.IsStopped))
             Release(thread);
@@ -134,7 +135,6 @@ internal sealed class AttachedStop : IVMStop
         Precedence.GiveBack();
         StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
         _watch?.Dispose();
-        _children?.Dispose();
         EndedThreads.Await();
         _executor.LastPhases = new AttachPhases(_stopped, _running, Elapsed - began);
         _preparation.Dispose();

@@ -78,11 +78,11 @@ internal sealed class ResumeWatch : IDisposable
     /// <summary>Lets every thread go that was not handed over.</summary>
     public void Dispose()
     {
+        using var children = _children;
+        _children = null;
         foreach (var thread in _threads.Values)
             thread.Detach();
         _threads.Clear();
-        _children?.Dispose();
-        _children = null;
     }
 
     private const int LooksBetweenIdleChecks = 256;

@@ -12,6 +12,9 @@ internal sealed unsafe class Tracee
     private const int SigStop = 19;
     private const int MaximumXstate = 16384;
 
+    /// <summary>After how long a wait for a stop it is looked at more closely.</summary>
+    private static readonly TimeSpan s_unusual = TimeSpan.FromMilliseconds(20);
+
     [ThreadStatic]
     private static byte[]? t_xstate;
 
@@ -357,10 +360,15 @@ internal sealed unsafe class Tracee
                 return stop;
             if (looks % LooksBetweenChecks == 0)
             {
-                var status = ProcessStatus.Read($"/proc/{ThreadId}");
-                IsGone = status is null or { IsDead: true };
-                if (Stopwatch.GetElapsedTime(began) > patience && status?.State == 'D')
-                    return null;
+                IsGone = HasEnded();
+                var waited = Stopwatch.GetElapsedTime(began);
+                if (!IsGone && waited > s_unusual)
+                {
+                    var status = ProcessStatus.Read($"/proc/{ThreadId}");
+                    IsGone = status is null or { IsDead: true };
+                    if (waited > patience && status?.State == 'D')
+                        return null;
+                }
             }
 
             Precedence.Pause(looks);
