@@ -7,6 +7,7 @@ using KvmTsc.Machines;
 using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
 
+const int WarmUps = 40;
 const int Runs = 20;
 
 if (args is not [var id, var vmmProgram, var naiveProgram] || !int.TryParse(id, out var processId))
@@ -18,7 +19,11 @@ if (args is not [var id, var vmmProgram, var naiveProgram] || !int.TryParse(id, 
 var machine = VMDiscovery.Of(processId).Single();
 using var vmm = Process.Start(new ProcessStartInfo(vmmProgram, [$"{machine.VcpuIds.Count}"]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
 vmm.StandardOutput.ReadLine();
-_ = KvmTscState.Save(machine, force: true, CancellationToken.None); // what is compiled on first use is compiled now
+
+// What .NET compiles on first use, or better after some, is compiled before: with one CPU it would be within the stops.
+for (var i = 0; i < WarmUps; i++)
+    _ = Attached(machine);
+Thread.Sleep(TimeSpan.FromSeconds(2));
 
 double[][] inside = new double[Runs][], attached = new double[Runs][], naive = new double[Runs][];
 for (var i = 0; i < Runs; i++)

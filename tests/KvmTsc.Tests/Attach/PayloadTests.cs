@@ -31,7 +31,6 @@ public sealed class PayloadTests
     }
 
     [Theory]
-    [InlineData("ARMED", Payload.Armed)]
     [InlineData("FAILED", Payload.Failed)]
     [InlineData("ERROR", Payload.Error)]
     [InlineData("STEPS", Payload.Steps)]
@@ -47,6 +46,7 @@ public sealed class PayloadTests
     [InlineData("THREAD", Payload.Thread)]
     [InlineData("SIGNAL", Payload.Signal)]
     [InlineData("FRAME", Payload.Frame)]
+    [InlineData("NOWHERE", Payload.Nowhere)]
     [InlineData("STEP_SIZE", Payload.StepSize)]
     public void Both_sides_agree_on_the_layout(string name, int offset)
     {

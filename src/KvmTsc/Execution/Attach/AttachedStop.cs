@@ -105,9 +105,7 @@ internal sealed class AttachedStop : IVMStop
         var image = _next?.Batch == batch ? _next : Place(ImageOf(batch));
         _next = null;
 
-        // Only now, with the carrier on its way, may anybody wait for it.
-        Write(_preparation.Address + (ulong)HoldsOffset, image.Holds, "the holds");
-        Write(Data + Payload.Armed, PayloadImage.ArmedWord, "the payload's data");
+        Arm(image);
         _carrier!.Resume(0);
         AwaitCarrier();
         var outcome = image.ReadBack(Data);
@@ -236,7 +234,7 @@ internal sealed class AttachedStop : IVMStop
             return false;
         AwaitCarrier();
         _isInFlight = false;
-        Write(_preparation.Address, Payload.Code(_threads.Count - 1, HoldsOffset), "the payload's memory");
+        Write(_preparation.Address, Payload.Code(_threads.Count - 1), "the payload's memory");
 
         // From here on the carrier goes home by the payload's code, which leaves the memory mapped: by its frames it would unmap it, and others
         // are there soon.
@@ -287,8 +285,6 @@ internal sealed class AttachedStop : IVMStop
         Unmap,
     ];
 
-    private static int HoldsOffset => Payload.DataOffset + Payload.ControlSize + Payload.StackSize;
-
     private PayloadImage ImageOf(IoctlBatch batch) => new(_preparation, batch, _threads.Count - 1);
 
     /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
@@ -300,11 +296,28 @@ internal sealed class AttachedStop : IVMStop
         return image;
     }
 
+    /// <summary>
+    /// Only now, with the carrier on its way, may anybody wait for it. What is in one page is written at once or not, even by one who dies
+    /// meanwhile; where it is not, the holds are closed first, which the carrier opens in any case.
+    /// </summary>
+    private void Arm(PayloadImage image)
+    {
+        const int PageSize = 4096;
+        var armed = image.Armed;
+        if (armed.Length > PageSize)
+        {
+            Write(Data + Payload.HoldsOffset, armed[Payload.HoldsOffset..], "the holds");
+            armed = armed[..Payload.HoldsOffset];
+        }
+
+        Write(Data, armed, "the payload's data");
+    }
+
     private UserRegs Entry()
     {
         var regs = _home;
         (regs.OrigRax, regs.Rip, regs.Eflags) = (ulong.MaxValue, _preparation.Address, 0x202);
-        (regs.Rbx, regs.Rsp) = (Data, Data + Payload.ControlSize + Payload.StackSize);
+        (regs.Rbx, regs.Rsp) = (Data, _frames!.Address);
         return regs;
     }
 

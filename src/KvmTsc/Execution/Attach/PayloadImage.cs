@@ -4,18 +4,21 @@ using KvmTsc.Interop;
 
 namespace KvmTsc.Execution.Attach;
 
-/// <summary>A batch as the payload reads it: control block, stack, holds, steps and the batch's memory, with addresses of the other process.</summary>
+/// <summary>
+/// A batch as the payload reads it: control block, holds, the batch's memory and steps, with addresses of the other process. What the payload
+/// leaves is in one piece.
+/// </summary>
 internal sealed class PayloadImage
 {
-    private const int HoldsAt = Payload.ControlSize + Payload.StackSize;
-
     private readonly AttachPreparation _preparation;
     private readonly byte[] _bytes;
-    private readonly byte[] _holds;
+    private readonly byte[] _armed;
     private readonly int _releasesAt;
+    private readonly int _undoAt;
     private readonly int _undoErrorsAt;
     private readonly int _undoCount;
     private readonly int _memoryAt;
+    private readonly int _readEnd;
 
     /// <summary>All that can be known of it before the threads stand still.</summary>
     /// <param name="preparation">Where it goes.</param>
@@ -27,20 +30,21 @@ internal sealed class PayloadImage
         HoldCount = holds;
         _preparation = preparation;
         _undoCount = batch.Undo.Count;
-        _releasesAt = HoldsAt + (holds * sizeof(ulong));
-        var stepsAt = _releasesAt + (holds * sizeof(ulong));
-        var undoAt = stepsAt + (batch.Steps.Count * Payload.StepSize);
-        var undoEnd = undoAt + (_undoCount * Payload.StepSize);
-        _memoryAt = undoEnd;
-        _undoErrorsAt = _memoryAt + ((batch.Memory.Length + 7) & ~7);
-        _bytes = new byte[_undoErrorsAt + _undoCount];
+        _releasesAt = Payload.HoldsOffset + (holds * sizeof(ulong));
+        _memoryAt = _releasesAt + (holds * sizeof(ulong));
+        _undoErrorsAt = _memoryAt + batch.Memory.Length;
+        _readEnd = _undoErrorsAt + _undoCount;
+        var stepsAt = (_readEnd + 7) & ~7;
+        _undoAt = stepsAt + (batch.Steps.Count * Payload.StepSize);
+        var undoEnd = _undoAt + (_undoCount * Payload.StepSize);
+        _bytes = new byte[undoEnd];
         if (_bytes.Length > preparation.DataLength)
             throw new InvalidOperationException($"A batch of {_bytes.Length} bytes is larger than {preparation.DataLength}.");
 
-        WriteControl(stepsAt, undoAt, undoEnd);
-        _holds = new byte[holds * sizeof(ulong)];
+        WriteControl(stepsAt, undoEnd);
+        _armed = new byte[_releasesAt];
         for (var i = 0; i < holds; i++)
-            BinaryPrimitives.WriteUInt64LittleEndian(_holds.AsSpan(i * sizeof(ulong)), preparation.Address + (ulong)Payload.HoldOffset(i));
+            BinaryPrimitives.WriteUInt64LittleEndian(_armed.AsSpan(Payload.HoldsOffset + (i * sizeof(ulong))), preparation.Address + (ulong)Payload.HoldOffset(i));
 
         batch.Memory.CopyTo(_bytes.AsSpan(_memoryAt));
         foreach (var relocation in batch.Relocations)
@@ -48,7 +52,7 @@ internal sealed class PayloadImage
         for (var i = 0; i < batch.Steps.Count; i++)
             WriteStep(stepsAt + (i * Payload.StepSize), batch.Steps[i], 0);
         for (var i = 0; i < _undoCount; i++)
-            WriteStep(undoAt + (i * Payload.StepSize), batch.Undo[i].Step, batch.Undo[i].From);
+            WriteStep(_undoAt + (i * Payload.StepSize), batch.Undo[i].Step, batch.Undo[i].From);
     }
 
     /// <summary>The batch.</summary>
@@ -64,28 +68,27 @@ internal sealed class PayloadImage
         foreach (var thread in held)
         {
             var home = thread.Home.Rip;
-            Put(HoldsAt + at, home);
+            Put(Payload.HoldsOffset + at, home);
             Put(_releasesAt + at, home);
             at += sizeof(ulong);
         }
 
         Put(Payload.Thread, (ulong)carrierId);
         Put(Payload.Frame, homeFrame);
+        _bytes.AsSpan(0, Payload.ControlSize).CopyTo(_armed);
+        BinaryPrimitives.WriteUInt64LittleEndian(_armed.AsSpan(Payload.StepsEnd), DataAddress(_undoAt));
     }
 
     /// <summary>The data, not armed: the holds lead straight home.</summary>
     public ReadOnlySpan<byte> Bytes => _bytes;
 
-    /// <summary>The holds, closed.</summary>
-    public ReadOnlySpan<byte> Holds => _holds;
-
-    /// <summary>What arms the payload.</summary>
-    public static ReadOnlySpan<byte> ArmedWord => [1, 0, 0, 0];
+    /// <summary>Its beginning, armed: with the steps, and the holds closed.</summary>
+    public ReadOnlySpan<byte> Armed => _armed;
 
     /// <summary>Takes over what the payload left.</summary>
     public BatchOutcome ReadBack(ulong address)
     {
-        if (!LibC.Pread(_preparation.Memory, _bytes, address))
+        if (!LibC.Pread(_preparation.Memory, _bytes.AsSpan(0, _readEnd), address))
             throw AttachErrors.Failed($"Reading the results in {_preparation.Target.VMName} failed.");
         _bytes.AsSpan(_memoryAt, Batch.Memory.Length).CopyTo(Batch.Memory);
         var failed = BinaryPrimitives.ReadInt32LittleEndian(_bytes.AsSpan(Payload.Failed));
@@ -100,15 +103,15 @@ internal sealed class PayloadImage
 
     private ulong MemoryAddress(long offset) => DataAddress(_memoryAt) + (ulong)offset;
 
-    private void WriteControl(int stepsAt, int undoAt, int undoEnd)
+    private void WriteControl(int stepsAt, int undoEnd)
     {
         Put(Payload.Steps, DataAddress(stepsAt));
-        Put(Payload.StepsEnd, DataAddress(undoAt));
-        Put(Payload.Undo, DataAddress(undoAt));
+        Put(Payload.StepsEnd, DataAddress(stepsAt));
+        Put(Payload.Undo, DataAddress(_undoAt));
         Put(Payload.UndoEnd, DataAddress(undoEnd));
         Put(Payload.UndoErrors, DataAddress(_undoErrorsAt));
         Put(Payload.Memory, MemoryAddress(0));
-        Put(Payload.Holds, DataAddress(HoldsAt));
+        Put(Payload.Holds, DataAddress(Payload.HoldsOffset));
         Put(Payload.Releases, DataAddress(_releasesAt));
         Put(Payload.HoldCount, (ulong)HoldCount);
         Put(Payload.Process, (ulong)_preparation.ProcessInnermostId);
@@ -124,7 +127,7 @@ internal sealed class PayloadImage
             step.Request,
             step.ArgumentIsSlot ? MemoryAddress(step.Argument) : (ulong)step.Argument,
             step.Kind == BatchStepKind.ExpectEqual ? MemoryAddress(step.Expected) : (ulong)step.Expected,
-            step.ResultSlot >= 0 ? MemoryAddress(step.ResultSlot) : 0,
+            step.ResultSlot >= 0 ? MemoryAddress(step.ResultSlot) : DataAddress(Payload.Nowhere),
             (ulong)from));
     }
 

@@ -16,8 +16,7 @@ internal static class Precedence
     private static bool t_taken;
 
     /// <summary>Takes it; a thread that is real-time already keeps what it has.</summary>
-    public static void Take() =>
-        t_taken = LibC.GetScheduling() == Normal && LibC.SetScheduling(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, 1);
+    public static void Take() => t_taken = LibC.GetScheduling() == Normal && Rise();
 
     public static void GiveBack()
     {
@@ -25,6 +24,8 @@ internal static class Precedence
             _ = LibC.SetScheduling(Normal, 0);
         t_taken = false;
     }
+
+    private static bool Rise() => LibC.SetScheduling(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, 1);
 
     /// <summary>
     /// Lets the thread that is waited for get on. Where there are other CPUs it does so on one of them, and we look again at once. One that does not
@@ -41,9 +42,9 @@ internal static class Precedence
         }
         else if (s_isAlone && t_taken)
         {
-            GiveBack();
+            _ = LibC.SetScheduling(Normal, 0);
             _ = LibC.SchedYield();
-            Take();
+            _ = Rise();
         }
         else
         {

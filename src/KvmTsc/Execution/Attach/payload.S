@@ -1,94 +1,71 @@
-# Runs a batch inside the process that owns a VM. Position-independent; touches neither the FPU nor any stack but its own.
+# Runs a batch inside the process that owns a VM. Position-independent; touches neither the FPU nor any stack.
 # Payload.cs holds what this assembles to, and a test compares the two.
 #
-# On entry rbx points to the control block and rsp to the end of a stack of our own; every signal is blocked but one.
+# On entry rbx points to the control block; every signal is blocked but one. The batch's steps are armed by STEPS_END, which is STEPS otherwise; the
+# holds are released in any case.
 
-    .set ARMED,       0     # whether the batch is to be run; the holds are released in any case
-    .set FAILED,      4     # out: the index of the step that failed, -1 for none
-    .set ERROR,       8     # out: what it returned
-    .set STEPS,       16    # the first step
-    .set STEPS_END,   24
-    .set UNDO,        32    # the first undo step
-    .set UNDO_END,    40
-    .set UNDO_ERRORS, 48    # out: a byte for each undo step that failed
-    .set MEMORY,      56    # the batch's memory
-    .set HOLDS,       64    # where the held threads jump to,
-    .set RELEASES,    72    # and where they are to jump to after the batch
-    .set HOLD_COUNT,  80
-    .set PROCESS,     88    # who we are, in our own pid namespace
-    .set THREAD,      96
-    .set SIGNAL,      104   # ignored where nobody traces us
-    .set FRAME,       112   # the signal frame to go home by
+    .set FAILED,      0     # out: the index of the step that failed, -1 for none
+    .set ERROR,       4     # out: what it returned
+    .set STEPS,       8     # the first step
+    .set STEPS_END,   16
+    .set UNDO,        24    # the first undo step
+    .set UNDO_END,    32
+    .set UNDO_ERRORS, 40    # out: a byte for each undo step that failed
+    .set MEMORY,      48    # the batch's memory
+    .set HOLDS,       56    # where the held threads jump to,
+    .set RELEASES,    64    # and where they are to jump to after the batch
+    .set HOLD_COUNT,  72
+    .set PROCESS,     80    # who we are, in our own pid namespace
+    .set THREAD,      88
+    .set SIGNAL,      96    # ignored where nobody traces us
+    .set FRAME,       104   # the signal frame to go home by
+    .set NOWHERE,     112   # where results go that nobody wants
 
     .set STEP_KIND,    0    # ioctl, resolve, expect bits, expect equal, attempt, correct
     .set STEP_FD,      8
     .set STEP_REQUEST, 16
     .set STEP_ARG,     24
     .set STEP_EXPECTED, 32
-    .set STEP_RESULT,  40   # where an ioctl's result goes, 0 for nowhere
+    .set STEP_RESULT,  40   # where an ioctl's result goes
     .set STEP_FROM,    48   # of an undo step: the first step whose failure needs it
     .set STEP_SIZE,    56
 
     .text
 entry:
     movl    $-1, FAILED(%rbx)
-    cmpl    $0, ARMED(%rbx)
-    je      release
-    mov     STEPS(%rbx), %r12
     xor     %r13d, %r13d
-next:
+    mov     STEPS(%rbx), %r12
     cmp     STEPS_END(%rbx), %r12
     jae     release
-    testl   $~4, STEP_KIND(%r12)        # nearly all are ioctls, and done here
+
+# The way of an ioctl has as few jumps as can be: an emulated CPU pays for each.
+next:
+    mov     STEP_ARG(%r12), %rdx
+    mov     STEP_KIND(%r12), %eax
+    test    $~4, %eax
     jnz     other
     mov     STEP_FD(%r12), %rdi
     mov     STEP_REQUEST(%r12), %rsi
-    mov     STEP_ARG(%r12), %rdx
     mov     $16, %eax                   # ioctl
     syscall
     test    %eax, %eax
     js      refused
 taken:
     mov     STEP_RESULT(%r12), %rcx
-    jrcxz   did
     mov     %eax, (%rcx)
 did:
     add     $STEP_SIZE, %r12
     inc     %r13d
-    jmp     next
-other:
-    call    step
-    test    %eax, %eax
-    jns     did
-    jmp     failed
-refused:
-    cmpl    $4, STEP_KIND(%r12)         # an attempt may be
-    je      taken
-
-failed:
-    mov     %eax, ERROR(%rbx)
-    mov     %r13d, FAILED(%rbx)
-    mov     UNDO(%rbx), %r12
-    mov     UNDO_ERRORS(%rbx), %r14
-next_undo:
-    cmp     UNDO_END(%rbx), %r12
-    jae     release
-    cmp     STEP_FROM(%r12), %r13
-    jb      undone
-    call    step
-    shr     $31, %eax
-    mov     %al, (%r14)
-undone:
-    add     $STEP_SIZE, %r12
-    inc     %r14
-    jmp     next_undo
+    cmp     STEPS_END(%rbx), %r12
+    jb      next
 
 release:
     mov     RELEASES(%rbx), %rsi
     mov     HOLDS(%rbx), %rdi
     mov     HOLD_COUNT(%rbx), %rcx
     rep movsq
-    movl    $0, ARMED(%rbx)
+    mov     STEPS(%rbx), %rax
+    mov     %rax, STEPS_END(%rbx)
     mov     PROCESS(%rbx), %rdi
     mov     THREAD(%rbx), %rsi
     mov     SIGNAL(%rbx), %rdx
@@ -100,36 +77,36 @@ release:
     mov     $15, %eax                   # rt_sigreturn
     syscall
 
-# Does the step at r12; negative in eax if it failed.
-step:
-    mov     STEP_ARG(%r12), %rdx
-    mov     STEP_KIND(%r12), %eax
-    cmp     $1, %eax
-    je      resolve
-    cmp     $2, %eax
-    je      expect
-    cmp     $3, %eax
-    je      expect
-    cmp     $5, %eax
-    je      correct
+refused:
+    cmpl    $4, STEP_KIND(%r12)         # an attempt may be
+    je      taken
+failed:
+    mov     %eax, ERROR(%rbx)
+    mov     %r13d, FAILED(%rbx)
+    mov     UNDO(%rbx), %r12
+    mov     UNDO_ERRORS(%rbx), %r14
+next_undo:
+    cmp     UNDO_END(%rbx), %r12
+    jae     release
+    cmp     STEP_FROM(%r12), %r13
+    jb      undone
     mov     STEP_FD(%r12), %rdi
     mov     STEP_REQUEST(%r12), %rsi
+    mov     STEP_ARG(%r12), %rdx
     mov     $16, %eax                   # ioctl
     syscall
-    test    %eax, %eax
-    jns     keep
-    cmpl    $4, STEP_KIND(%r12)         # an attempt may fail
-    jne     done
-keep:
-    mov     STEP_RESULT(%r12), %rcx
-    jrcxz   kept
-    mov     %eax, (%rcx)
-kept:
-    xor     %eax, %eax
-done:
-    ret
+    shr     $31, %eax
+    mov     %al, (%r14)
+undone:
+    add     $STEP_SIZE, %r12
+    inc     %r14
+    jmp     next_undo
 
-expect:
+other:
+    cmp     $1, %eax
+    je      resolve
+    cmp     $5, %eax
+    je      correct
     mov     STEP_EXPECTED(%r12), %rcx
     cmp     $2, %eax
     mov     (%rdx), %rax
@@ -140,10 +117,9 @@ expect:
 equal:
     cmp     (%rcx), %rax
 compared:
+    je      did
     mov     $0x80000000, %eax
-    jne     done
-    xor     %eax, %eax
-    ret
+    jmp     failed
 
 # Step 6: SourceGuestTsc + (clock - SourceClock) * kHz / 10^6 - scaled host TSC.
 resolve:
@@ -180,8 +156,7 @@ unscaled:
     sub     %rax, %r9
     movslq  36(%rsi), %rdi              # ResultSlot
     mov     %r9, (%r8,%rdi)
-    xor     %eax, %eax
-    ret
+    jmp     did
 
 # By how much the clock was set wrong: SourceClock + ((instant - SourceInstant) * Multiplier >> FractionBits) - clock.
 correct:
@@ -198,5 +173,4 @@ correct:
     sub     (%r8,%rdi), %rax
     movslq  36(%rsi), %rdi              # ResultSlot
     add     %rax, (%r8,%rdi)
-    xor     %eax, %eax
-    ret
+    jmp     did
