@@ -5,7 +5,7 @@ Builds, tests and shows KvmTsc.
 .DESCRIPTION
 Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
 Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
-Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways; takes hours in the lab
+Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways; takes most of an hour in the lab
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets
@@ -101,47 +101,68 @@ function Invoke-GuestBuild {
     }
 }
 
+# A command on one KVM host or on two, of which nothing is left but the results.
+function Get-LabCommand([string[]] $Command, [string[]] $Options) {
+    @($Lab, 'exec', '--cpus', '1', '--attempts', '2', '--writable', $Results) + $Options + '--' + $Command
+}
+
+# The tests of cmdlets in some files, all if none are given.
+function Get-PesterCommand([string] $Tier, [string[]] $Path = @()) {
+    $report = "$Results/$($Path ? (Split-Path $Path[0] -LeafBase) : 'All')"
+    @('pwsh', '-NoProfile', '-NonInteractive', '-File', "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1", $Tier, "$Stage/KvmTsc.psd1", $report) + $Path
+}
+
+function Get-TestFile([string[]] $Name) {
+    $Name | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" }
+}
+
 function Invoke-Test {
+    $ofGuests = 'QemuMigration', 'QemuCmdlets'
+    $ofHosts = 'Fleet', 'TwoHosts' # which leaves a host's clock wrong
+    $ofGuestsAndHosts = 'TwoHostsQemu'
+    $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1").Name -replace '\.Tests\.ps1$'
+    $others = $all.Where({ $_ -notin $ofGuests + $ofHosts + $ofGuestsAndHosts })
+    $hosts = '--hosts', 'h1,h2', '--timeout', '1800'
+
+    # The longest first.
+    Invoke-Tier @(
+        @{ Name = 'a QEMU guest between two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofGuestsAndHosts)) $hosts }
+        @{ Name = 'cmdlets, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $others)) '--timeout', '2400' }
+        @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' '--timeout', '1800' }
+        @{ Name = 'two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofHosts)) $hosts }
+        @{ Name = 'QEMU guests, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofGuests)) '--timeout', '1800' }
+        @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
+        @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
+        @{ Name = 'cmdlets, on this machine'; Command = Get-PesterCommand Host }
+    )
+}
+
+# What proves more than Test does, and takes longer.
+function Invoke-Soak {
+    Invoke-Tier @(
+        @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' '--timeout', '14000' }
+        @{ Name = 'QEMU guests, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long (Get-TestFile QemuMigration)) '--timeout', '14000' }
+    )
+}
+
+# Builds, runs tiers of tests, and ends with their count. Where a module is missing that the tests of cmdlets need, they are counted as skipped.
+function Invoke-Tier([hashtable[]] $Tier) {
     Invoke-Build
     Invoke-GuestBuild
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
     $null = New-Item $Results -ItemType Directory
-    $runner = "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1"
-    $pester = 'pwsh', '-NoProfile', '-NonInteractive', '-File', $runner
-    $limits = '--cpus', '1', '--timeout', '1800', '--attempts', '2', '--writable', $Results, '--'
-    $onHost = @($Lab, 'exec'; $limits)
-    $onHosts = @($Lab, 'exec', '--hosts', 'h1,h2'; $limits)
-    $files = Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1"
-    $ofCmdlets = $files.Where({ $_.Name -like '*-*' })
-    $ofModule = $files.Where({ $_.Name -notlike '*-*' -and $_.Name -notmatch '^(Qemu|TwoHosts|Fleet)' })
-
-    # The last one leaves a host's clock wrong.
-    $ofHosts = 'Fleet', 'TwoHosts' | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" }
-
-    # The longest first.
-    $tiers = @(
-        @{ Name = 'a QEMU guest between two KVM hosts'; Command = @($onHosts; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/qemu-hosts"; "$PSScriptRoot/tests/Pester/TwoHostsQemu.Tests.ps1") }
-        @{ Name = 'module and help, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/module"; $ofModule.FullName) }
-        @{ Name = 'QEMU guests, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/qemu"; "$PSScriptRoot/tests/Pester/QemuMigration.Tests.ps1", "$PSScriptRoot/tests/Pester/QemuCmdlets.Tests.ps1") }
-        @{ Name = 'attaching does no harm'; Command = @($onHost; "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH') }
-        @{ Name = 'cmdlets, on a KVM host'; Command = @($onHost; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/cmdlets"; $ofCmdlets.FullName) }
-        @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
-        @{ Name = 'two KVM hosts'; Command = @($onHosts; $pester; 'Kvm', "$Stage/KvmTsc.psd1", "$Results/hosts"; $ofHosts) }
-        @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
-        @{ Name = 'cmdlets, on this machine'; Command = @($pester; 'Host', "$Stage/KvmTsc.psd1", "$Results/host") }
-    )
     $total = @{ passed = 0; failed = 0; skipped = 0 }
     $missing = @($PinnedModules.Keys | Where-Object { -not (Test-RequiredModule $_) })
     if ($missing) {
-        $tiers = $tiers.Where({ $runner -notin $_.Command })
-        foreach ($file in $files) {
+        $Tier = $Tier.Where({ -not ($_.Command -like '*/Invoke-Tests.ps1') })
+        foreach ($file in Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1") {
             "Skipped, since it needs $($missing -join ', '): $($file.Name)"
             $total.skipped++
         }
     }
-    Invoke-Tier $tiers | ForEach-Object {
+    Invoke-TierCommand $Tier | ForEach-Object {
         if ($_ -is [string]) {
             return $_
         }
@@ -158,7 +179,7 @@ function Invoke-Test {
 
 # Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
 # Returns a line as each begins, and what it printed as it ends.
-function Invoke-Tier([hashtable[]] $Tier) {
+function Invoke-TierCommand([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
     "Running $($Tier.Count) tiers of tests, $atOnce at once. What each says comes when it ends. Begun:" | Write-Information -InformationAction Continue
     $Tier | ForEach-Object -ThrottleLimit $atOnce -Parallel {
@@ -187,13 +208,6 @@ function Add-Count([hashtable] $Total, $Tier) {
         "The tier '$($Tier.Name)' ended with exit code $($Tier.ExitCode): counted as 1 failed."
         $Total.failed++
     }
-}
-
-function Invoke-Soak {
-    Invoke-Build
-    Invoke-GuestBuild
-    & $Lab exec --cpus 1 --timeout 14000 -- "$PSScriptRoot/tests/Torture/soak.sh" FULL
-    & $Lab exec --cpus 1 --timeout 7200 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1" Long "$Stage/KvmTsc.psd1" /tmp "$PSScriptRoot/tests/Pester/QemuMigration.Tests.ps1"
 }
 
 function Invoke-Demo {
