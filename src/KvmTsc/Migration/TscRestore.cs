@@ -77,13 +77,19 @@ public sealed class TscRestore
     /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The VM was not resumed in time, or as for <see cref="Run(CancellationToken)"/>.</exception>
-    public KvmTscMigrationResult RunAtResume(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken) =>
-        _machine.Executor is AttachedExecutor executor
-            ? Run(executor.StopAtResume(timeout, waiting, cancellationToken))
-            : throw new KvmException(
+    public KvmTscMigrationResult RunAtResume(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
+    {
+        if (_machine.Executor is not AttachedExecutor executor)
+        {
+            throw new KvmException(
                 KvmErrorId.AttachUnsupported,
                 $"{_machine.Identity.Name} is a VM of this process: nothing resumes it.",
                 "Leave -AtResume out.");
+        }
+
+        _ = Plan(_reading.Result); // of nothing yet: what .NET makes on first use it makes now, not while the vCPUs are held
+        return Run(executor.StopAtResume(timeout, waiting, cancellationToken));
+    }
 
     private KvmTscMigrationResult Run(IVMStop stop)
     {
@@ -93,10 +99,7 @@ public sealed class TscRestore
         using (stop)
         {
             before = ReadBefore(stop);
-            var batch = new IoctlBatch();
-            var (stepFour, stepFive) = AddWrites(batch, before);
-            var readBack = TscSnapshot.Add(batch, _machine);
-            batch.SettleVcpus(_machine.VcpuIds);
+            var (batch, stepFour, stepFive, readBack) = Plan(before);
             stop.RunOrThrow(batch, _machine.Identity.Name);
             after = readBack.Read(batch);
             atSetting = (batch.Read(stepFour), batch.Read(stepFive));
@@ -113,6 +116,15 @@ public sealed class TscRestore
             _options,
             line,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
+    }
+
+    private (IoctlBatch Batch, Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive, TscSnapshot.Pending ReadBack) Plan(TscSnapshot before)
+    {
+        var batch = new IoctlBatch();
+        var (stepFour, stepFive) = AddWrites(batch, before);
+        var readBack = TscSnapshot.Add(batch, _machine);
+        batch.SettleVcpus(_machine.VcpuIds);
+        return (batch, stepFour, stepFive, readBack);
     }
 
     /// <summary>Adds all writes; returns the clock read just before it is set, and step 5's.</summary>
