@@ -5,7 +5,7 @@ Builds, tests and shows KvmTsc.
 .DESCRIPTION
 Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
 Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
-Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways; takes most of an hour in the lab
+Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways; takes 20 minutes in the lab
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets

@@ -663,6 +663,7 @@ void start_waits(void)
     for (size_t i = 0; i < wait_count; i++) {
         waiters[i] = aligned_alloc(64, (sizeof *waiters[i] + 63) / 64 * 64);
         memset(waiters[i], 0, sizeof *waiters[i]);
+        waiters[i]->fd = -1; // 0 is a queue, or a semaphore, of somebody's
         waiters[i]->wait = &waits[i];
         waiters[i]->check = new_check("%s", waits[i].name);
         start_thread(wait_forever, waiters[i]);
