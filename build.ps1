@@ -156,9 +156,9 @@ function Invoke-Tier([hashtable[]] $Tier) {
     $total = @{ passed = 0; failed = 0; skipped = 0 }
     $missing = @($PinnedModules.Keys | Where-Object { -not (Test-RequiredModule $_) })
     if ($missing) {
-        $Tier = $Tier.Where({ -not ($_.Command -like '*/Invoke-Tests.ps1') })
-        foreach ($file in Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1") {
-            "Skipped, since it needs $($missing -join ', '): $($file.Name)"
+        $left, $Tier = $Tier.Where({ $_.Command -like '*/Invoke-Tests.ps1' }, 'Split')
+        foreach ($file in $left.Command -like '*.Tests.ps1' | Sort-Object -Unique) {
+            "Skipped, since it needs $($missing -join ', '): $(Split-Path $file -Leaf)"
             $total.skipped++
         }
     }

@@ -113,7 +113,7 @@ Describe 'A QEMU guest that moves to another host' -Tag Kvm {
             Use-Guest $destination { param($there) (Invoke-Qmp $there query-status).status } | Should-Be 'inmigrate'
         }
 
-        It 'is left alone if that is the destination' { # to which nothing has happened yet
+        It 'is left alone if that is the destination, which can be waited for again' {
             $job = Open-Migration (Open-Session) $destination
             Use-Guest $destination { param($there) $there.Process.Kill() }
             $failed = Receive-Failure $job

@@ -8,7 +8,7 @@ namespace KvmTsc.Torture;
 /// </summary>
 internal static class ControlRun
 {
-    private const int MostKills = 100;
+    private const int MostKills = 20;
     private const int EnoughHarm = 2;
     private const int Attaches = 30;
     private static readonly string s_offsets = $"{Scenario.SecondOffset},{Scenario.FirstOffset}";

@@ -21,7 +21,7 @@ static int Usage()
         """
         usage: KvmTsc.Torture attach [--count N]    attaches N times (2000), reading and writing
                KvmTsc.Torture kill [--count N]      is killed N times (500) while it attaches
-               KvmTsc.Torture control [--count N]   kills a naive injector until it has done harm, at most N times (100)
+               KvmTsc.Torture control [--count N]   kills a naive injector until it has done harm, at most N times (20)
                KvmTsc.Torture errors                where it cannot attach
         options: --programs DIR   where build-c.sh put the C programs (out/torture)
                  --only NAME      only the target, or of the errors the one, that is called so

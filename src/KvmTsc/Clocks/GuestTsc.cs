@@ -37,7 +37,7 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, offsets);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(machine, cancellationToken);
+        var stop = reading.Stop(cancellationToken);
         using (stop)
         {
             var before = reading.Run(stop);
@@ -61,7 +61,7 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, offsets);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(machine, cancellationToken);
+        var stop = reading.Stop(cancellationToken);
         TscSnapshot before;
         using (stop)
             before = reading.Run(stop);
@@ -96,7 +96,7 @@ public static class GuestTsc
         var ids = VcpusOf(machine, frequencies);
         RefuseUnsupported(machine, frequencies.Values, force);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(machine, cancellationToken);
+        var stop = reading.Stop(cancellationToken);
         var batch = new IoctlBatch();
         (int Id, Slot<int> KHz)[] slots;
         using (stop)

@@ -32,7 +32,7 @@ public static class MasterClock
     {
         RefuseClockSource(machine);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(machine, cancellationToken);
+        var stop = reading.Stop(cancellationToken);
         MasterClockPlan plan;
         MasterClockSwitch? done = null;
         using (stop)
@@ -51,7 +51,7 @@ public static class MasterClock
     {
         RefuseClockSource(machine);
         var reading = TscSnapshot.Of(machine);
-        using var stop = reading.Stop(machine, cancellationToken);
+        using var stop = reading.Stop(cancellationToken);
         return MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
     }
 

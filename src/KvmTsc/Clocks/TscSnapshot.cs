@@ -29,7 +29,7 @@ internal sealed class TscSnapshot
     public static Reading Of(Machine machine)
     {
         var batch = new IoctlBatch();
-        return new Reading(batch, Add(batch, machine), machine.Identity.Name);
+        return new Reading(batch, Add(batch, machine), machine);
     }
 
     /// <summary>Adds the reads to a batch; after it ran they become the snapshot.</summary>
@@ -43,16 +43,16 @@ internal sealed class TscSnapshot
     }
 
     /// <summary>A snapshot with a batch of its own.</summary>
-    public sealed class Reading(IoctlBatch batch, Pending pending, string vmName)
+    public sealed class Reading(IoctlBatch batch, Pending pending, Machine machine)
     {
         /// <summary>What was taken last.</summary>
         public TscSnapshot Result => pending.Read(batch);
 
         /// <summary>Stops the VM for it.</summary>
-        public IVMStop Stop(Machine machine, CancellationToken cancellationToken) => machine.Executor.Stop(cancellationToken, batch);
+        public IVMStop Stop(CancellationToken cancellationToken) => machine.Executor.Stop(cancellationToken, batch);
 
         /// <summary>Takes it.</summary>
-        public void Take(IVMStop stop) => stop.RunOrThrow(batch, vmName);
+        public void Take(IVMStop stop) => stop.RunOrThrow(batch, machine.Identity.Name);
 
         /// <summary>Takes it, for what depends on it within the same stop.</summary>
         public TscSnapshot Run(IVMStop stop)

@@ -7,8 +7,8 @@ internal static unsafe partial class LibC
     private const int WNOHANG = 1;
     private const int WSTOPPED = 2;
     private const int WEXITED = 4;
-    public const int WNOWAIT = 0x0100_0000;
-    public const int WALL = 0x4000_0000;
+    private const int WNOWAIT = 0x0100_0000;
+    private const int WALL = 0x4000_0000;
 
     /// <summary>The size of a siginfo_t.</summary>
     public const int SignalInfoSize = 128;
@@ -22,11 +22,13 @@ internal static unsafe partial class LibC
     private static partial int WaitidNative(int idType, int id, byte* info, int options);
 
     /// <summary>Whether a child or a traced thread has ended, or is none of ours. Does not wait.</summary>
-    public static bool WaitidEnded(int id, int options)
+    /// <param name="id">The child or thread.</param>
+    /// <param name="isTaken">Takes the news, so that the kernel forgets what is left of it.</param>
+    public static bool WaitidEnded(int id, bool isTaken)
     {
         var info = stackalloc byte[SignalInfoSize];
         *(int*)(info + ProcessIdOffset) = 0; // stays so where there is nothing to tell
-        if (WaitidNative(P_PID, id, info, options | WEXITED | WNOHANG) < 0)
+        if (WaitidNative(P_PID, id, info, WEXITED | WNOHANG | WALL | (isTaken ? 0 : WNOWAIT)) < 0)
             return Marshal.GetLastPInvokeError() == Errno.ECHILD;
         return *(int*)(info + ProcessIdOffset) != 0 && *(int*)(info + SignalCodeOffset) <= CLD_DUMPED;
     }

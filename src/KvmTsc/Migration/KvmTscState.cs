@@ -73,7 +73,7 @@ public sealed class KvmTscState
     {
         var host = machine.Host;
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(machine, cancellationToken);
+        var stop = reading.Stop(cancellationToken);
         using (stop)
             reading.Take(stop);
         var snapshot = reading.Result;

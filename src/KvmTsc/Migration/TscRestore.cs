@@ -54,7 +54,7 @@ public sealed class TscRestore
     /// <exception cref="KvmException">The restore would be refused.</exception>
     public TscRestorePreview Preview(CancellationToken cancellationToken)
     {
-        using var stop = _reading.Stop(_machine, cancellationToken);
+        using var stop = _reading.Stop(cancellationToken);
         var before = ReadBefore(stop);
         var clock = unchecked(_state.ClockNanoseconds + (Counts ? _machine.RealtimeNow - _state.RealtimeNanoseconds : 0));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
@@ -68,7 +68,7 @@ public sealed class TscRestore
 
     /// <summary>Restores.</summary>
     /// <exception cref="KvmException">It was refused, or it failed; the VM is as it was unless the message says otherwise.</exception>
-    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => Run(_reading.Stop(_machine, cancellationToken));
+    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => Run(_reading.Stop(cancellationToken));
 
     /// <summary>
     /// Restores at the moment when the VM is resumed, after its VMM has set the clocks to its own idea and before the guest runs.

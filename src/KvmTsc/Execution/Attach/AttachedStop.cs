@@ -48,6 +48,8 @@ internal sealed class AttachedStop : IVMStop
 
     private ulong Data => _preparation.Address + Payload.DataOffset;
 
+    private int HoldCount => _threads.Count - 1;
+
     private IEnumerable<Tracee> Held => _threads.Where(thread => thread != _carrier);
 
     /// <summary>Stops the VM; null if none of its threads can carry a batch at this instant, and it goes on as it did.</summary>
@@ -234,11 +236,11 @@ internal sealed class AttachedStop : IVMStop
             return false;
         AwaitCarrier();
         _isInFlight = false;
-        Write(_preparation.Address, Payload.Code(_threads.Count - 1), "the payload's memory");
+        Write(_preparation.Address, Payload.Code(HoldCount), "the payload's memory");
 
         // From here on the carrier goes home by the payload's code, which leaves the memory mapped: by its frames it would unmap it, and others
         // are there soon.
-        _next = Place(_next?.HoldCount == _threads.Count - 1 ? _next : ImageOf(_next?.Batch ?? new IoctlBatch()));
+        _next = Place(_next?.HoldCount == HoldCount ? _next : ImageOf(_next?.Batch ?? new IoctlBatch()));
         _isAtPayload = true;
         var index = 0;
         foreach (var thread in Held)
@@ -285,7 +287,7 @@ internal sealed class AttachedStop : IVMStop
         Unmap,
     ];
 
-    private PayloadImage ImageOf(IoctlBatch batch) => new(_preparation, batch, _threads.Count - 1);
+    private PayloadImage ImageOf(IoctlBatch batch) => new(_preparation, batch, HoldCount);
 
     /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
     private PayloadImage Place(PayloadImage image)

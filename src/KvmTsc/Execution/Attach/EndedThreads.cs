@@ -31,34 +31,26 @@ internal static class EndedThreads
     public static void Await()
     {
         var began = Stopwatch.GetTimestamp();
-        while (Stopwatch.GetElapsedTime(began) < s_patience)
-        {
-            lock (s_gate)
-            {
-                s_remaining.RemoveAll(TryBury);
-                if (s_remaining.Count == 0)
-                    return;
-            }
-
+        while (!TryBuryRemaining() && Stopwatch.GetElapsedTime(began) < s_patience)
             Thread.Yield();
-        }
     }
 
     private static void BuryRemaining()
     {
-        bool remain;
         do
-        {
             Thread.Sleep(s_interval);
-            lock (s_gate)
-            {
-                s_remaining.RemoveAll(TryBury);
-                remain = s_remaining.Count > 0;
-            }
+        while (!TryBuryRemaining());
+    }
+
+    private static bool TryBuryRemaining()
+    {
+        lock (s_gate)
+        {
+            s_remaining.RemoveAll(TryBury);
+            return s_remaining.Count == 0;
         }
-        while (remain);
     }
 
     /// <summary>A child process of ours is for whoever started it to wait for: .NET, which ends itself if somebody else did.</summary>
-    private static bool TryBury(int threadId) => DotNetChildren.Include(threadId) || LibC.WaitidEnded(threadId, LibC.WALL);
+    private static bool TryBury(int threadId) => DotNetChildren.Include(threadId) || LibC.WaitidEnded(threadId, isTaken: true);
 }

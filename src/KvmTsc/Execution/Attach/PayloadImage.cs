@@ -44,7 +44,7 @@ internal sealed class PayloadImage
         WriteControl(stepsAt, undoEnd);
         _armed = new byte[_releasesAt];
         for (var i = 0; i < holds; i++)
-            BinaryPrimitives.WriteUInt64LittleEndian(_armed.AsSpan(Payload.HoldsOffset + (i * sizeof(ulong))), preparation.Address + (ulong)Payload.HoldOffset(i));
+            Put(_armed, Payload.HoldsOffset + (i * sizeof(ulong)), preparation.Address + (ulong)Payload.HoldOffset(i));
 
         batch.Memory.CopyTo(_bytes.AsSpan(_memoryAt));
         foreach (var relocation in batch.Relocations)
@@ -76,7 +76,7 @@ internal sealed class PayloadImage
         Put(Payload.Thread, (ulong)carrierId);
         Put(Payload.Frame, homeFrame);
         _bytes.AsSpan(0, Payload.ControlSize).CopyTo(_armed);
-        BinaryPrimitives.WriteUInt64LittleEndian(_armed.AsSpan(Payload.StepsEnd), DataAddress(_undoAt));
+        Put(_armed, Payload.StepsEnd, DataAddress(_undoAt));
     }
 
     /// <summary>The data, not armed: the holds lead straight home.</summary>
@@ -135,5 +135,7 @@ internal sealed class PayloadImage
     [StructLayout(LayoutKind.Sequential)]
     private readonly record struct Step(ulong Kind, ulong Descriptor, ulong Request, ulong Argument, ulong Expected, ulong Result, ulong From);
 
-    private void Put(int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(_bytes.AsSpan(at), value);
+    private void Put(int at, ulong value) => Put(_bytes, at, value);
+
+    private static void Put(byte[] bytes, int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(at), value);
 }

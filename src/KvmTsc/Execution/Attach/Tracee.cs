@@ -284,7 +284,6 @@ internal sealed unsafe class Tracee
                 Interrupt();
                 AwaitAnyStop();
             }
-
         }
         catch (KvmException) when (IsGone)
         {
@@ -378,7 +377,7 @@ internal sealed unsafe class Tracee
     }
 
     /// <summary>Whether it ended, as far as can be told at once: of a process's first thread not before the others have been buried.</summary>
-    public bool HasEnded() => LibC.WaitidEnded(ThreadId, LibC.WALL | LibC.WNOWAIT);
+    public bool HasEnded() => LibC.WaitidEnded(ThreadId, isTaken: false);
 
     private void Check(int result)
     {

@@ -163,7 +163,7 @@ public sealed class TscPreflight
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
             var reading = TscSnapshot.Of(destination);
-            var stop = reading.Stop(destination, _cancellationToken);
+            var stop = reading.Stop(_cancellationToken);
             using (stop)
                 before = reading.Run(stop);
             stopped = stop.StoppedMicroseconds;
