@@ -9,19 +9,20 @@ namespace KvmTsc.Torture;
 /// <summary>Where in a target work is to be done, as one word a line so that another process can be told.</summary>
 /// <param name="ProcessId">The target.</param>
 /// <param name="HasRun">Whether its VM has run.</param>
+/// <param name="KnowsThreads">Whether debugfs may be asked which threads are the vCPUs'.</param>
 /// <param name="Terminals">What it has instead of vCPUs; empty if it has a VM.</param>
 /// <param name="ThreadDirectory">For those, a directory that says which threads would be the vCPUs', as debugfs does; empty if any could be.</param>
-internal sealed record Place(int ProcessId, bool HasRun, IReadOnlyList<int> Terminals, string ThreadDirectory)
+internal sealed record Place(int ProcessId, bool HasRun, bool KnowsThreads, IReadOnlyList<int> Terminals, string ThreadDirectory)
 {
     public static Place Parse(string line)
     {
         var words = line.Split('|');
-        int[] terminals = words[2].Length == 0 ? [] : [.. words[2].Split(',').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
-        return new Place(int.Parse(words[0], CultureInfo.InvariantCulture), words[1] == "1", terminals, words[3]);
+        int[] terminals = words[3].Length == 0 ? [] : [.. words[3].Split(',').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
+        return new Place(int.Parse(words[0], CultureInfo.InvariantCulture), words[1] == "1", words[2] == "1", terminals, words[4]);
     }
 
     public override string ToString() =>
-        string.Create(CultureInfo.InvariantCulture, $"{ProcessId}|{(HasRun ? 1 : 0)}|{string.Join(',', Terminals)}|{ThreadDirectory}");
+        string.Create(CultureInfo.InvariantCulture, $"{ProcessId}|{(HasRun ? 1 : 0)}|{(KnowsThreads ? 1 : 0)}|{string.Join(',', Terminals)}|{ThreadDirectory}");
 
     /// <summary>Finds what to work on.</summary>
     /// <param name="watch">Puts something around the executor.</param>
@@ -30,8 +31,8 @@ internal sealed record Place(int ProcessId, bool HasRun, IReadOnlyList<int> Term
         watch ??= executor => executor;
         if (Terminals.Count > 0)
             return new TerminalWork(watch(new AttachedExecutor(TerminalTarget())), Terminals.Count);
-        var machine = VMDiscovery.Of(ProcessId).Single();
-        return new KvmWork(machine, HasRun, watch(machine.Executor));
+        var machine = (ProcessMachine)VMDiscovery.Of(ProcessId).Single();
+        return new KvmWork(machine, HasRun, watch(KnowsThreads ? machine.Executor : new AttachedExecutor(machine.Target with { DebugfsDirectory = null })));
     }
 
     private AttachTarget TerminalTarget() => new(

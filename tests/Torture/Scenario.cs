@@ -5,9 +5,10 @@ namespace KvmTsc.Torture;
 /// <summary>A way to run the target, and how much of a run it gets.</summary>
 /// <param name="Name">What it is called.</param>
 /// <param name="Share">Its part of all attaches, in percent.</param>
-/// <param name="KnowsThreads">Whether its vCPUs have run, so that their threads are known and the clock has its triple.</param>
+/// <param name="HasRun">Whether its vCPUs have run, so that the clock has its triple.</param>
+/// <param name="KnowsThreads">Whether those who attach may see in debugfs which threads run vCPUs. All are stopped else.</param>
 /// <param name="Arguments">The target's options.</param>
-internal sealed record Scenario(string Name, int Share, bool KnowsThreads, params string[] Arguments)
+internal sealed record Scenario(string Name, int Share, bool HasRun, bool KnowsThreads, params string[] Arguments)
 {
     /// <summary>The two offsets that are written, in turn. The target starts with the first.</summary>
     public const long FirstOffset = 0;
@@ -19,22 +20,20 @@ internal sealed record Scenario(string Name, int Share, bool KnowsThreads, param
 
     public static IReadOnlyList<Scenario> WithKvm { get; } =
     [
-        // vCPUs run: only their threads are stopped.
-        new("running", 40, true),
-        new("catches SIGURG", 15, true, "--catch-sigurg"),
-        new("seccomp", 10, true, Seccomp),
-        new("paused", 10, true, "--paused"),
-
-        // vCPUs that never ran: nobody knows their threads, so all are stopped.
-        new("never run", 25, false, "--no-run"),
+        new("running", 40, true, true),
+        new("catches SIGURG", 15, true, true, "--catch-sigurg"),
+        new("seccomp", 10, true, true, Seccomp),
+        new("paused", 10, true, true, "--paused"),
+        new("never run", 10, false, true, "--no-run"),
+        new("all threads", 15, true, false),
     ];
 
     public static IReadOnlyList<Scenario> WithoutKvm { get; } =
     [
-        new("some threads", 30, true, StandIn),
-        new("all threads", 40, false, StandIn),
-        new("catches SIGURG", 15, false, StandIn, "--catch-sigurg"),
-        new("seccomp", 15, true, StandIn, Seccomp),
+        new("some threads", 30, true, true, StandIn),
+        new("all threads", 40, true, false, StandIn),
+        new("catches SIGURG", 15, true, false, StandIn, "--catch-sigurg"),
+        new("seccomp", 15, true, true, StandIn, Seccomp),
     ];
 
     public bool IsStandIn => Arguments.Contains(StandIn);
@@ -63,7 +62,7 @@ internal sealed record Scenario(string Name, int Share, bool KnowsThreads, param
 
     /// <summary>Where to work in a target of this kind.</summary>
     public Place PlaceIn(Target target) =>
-        new(target.ProcessId, KnowsThreads, target.Terminals, IsStandIn && KnowsThreads ? target.NameSomeThreads() : "");
+        new(target.ProcessId, HasRun, KnowsThreads, target.Terminals, IsStandIn && KnowsThreads ? target.NameSomeThreads() : "");
 
     /// <summary>The offsets as they are, without the engine's help.</summary>
     public IReadOnlyList<long> Witness(Target target) => IsStandIn ? target.Offsets() : Debugfs.Offsets(target);

@@ -85,20 +85,61 @@ public sealed class AttachedExecutorTests(Programs programs)
     [Fact]
     public async Task A_thread_that_no_signal_interrupts_is_an_error_and_the_others_do_not_wait_for_it()
     {
-        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "6");
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck");
         var machine = other.FindOne();
+        var executor = new AttachedExecutor(machine.Target with { DebugfsDirectory = null }); // so that all threads have to be stopped
         string main = $"/proc/{other.Id}/task/{other.Id}", stuck = $"/proc/{other.Id}/task/{other.Threads[0]}";
         Until.True(() => ProcessStatus.Read(stuck)!.State, state => state == 'D');
-        var reading = Task.Run(() => GuestTsc.ReadOffsets(machine, null, CancellationToken.None));
+        var reading = Task.Run(() => executor.Stop(CancellationToken.None));
         Until.True(() => TracerOf(main), tracer => tracer != 0);
         Until.True(() => TracerOf(main), tracer => tracer == 0);
         Assert.NotEqual(0, TracerOf(stuck));
+        other.Tell("u");
 
         var exception = await Assert.ThrowsAsync<KvmException>(() => reading);
         Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
         Assert.StartsWith($"Thread {other.Threads[0]} of ", exception.Message, StringComparison.Ordinal);
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), thread => Assert.Equal(0, TracerOf(thread)));
-        Assert.Single(GuestTsc.ReadOffsets(machine, null, CancellationToken.None));
+        using (executor.Stop(CancellationToken.None))
+            Assert.NotEqual(0, TracerOf(main));
+    }
+
+    [Fact]
+    public void Of_a_VM_that_never_ran_one_thread_is_stopped_and_no_other_is_waited_for()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1", "idle", "stuck", "idle");
+        using (other.FindOne().Executor.Stop(CancellationToken.None))
+        {
+            Assert.Single(Directory.GetDirectories($"/proc/{other.Id}/task"), thread => TracerOf(thread) != 0);
+            Assert.Equal(0, TracerOf($"/proc/{other.Id}"));
+        }
+    }
+
+    [Fact]
+    public void A_vCPU_that_runs_for_the_first_time_while_a_batch_wants_it_is_stopped_as_well()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1", "idle");
+        var machine = other.FindOne();
+        var batch = new IoctlBatch();
+        batch.SetOffset(0, batch.Reserve(unchecked((ulong)-1000)));
+        var thread = 0;
+        using (var stop = machine.Executor.Stop(CancellationToken.None))
+        {
+            // This thread is real-time, and must not wait actively.
+            var elsewhere = new Thread(() =>
+            {
+                other.Tell("1");
+                thread = Until.True(() => ThreadInDebugfs(machine, 0), id => id != 0);
+            });
+            elsewhere.Start();
+            elsewhere.Join();
+            Assert.True(stop.Run(batch).Succeeded);
+            Assert.Equal('t', ProcessStatus.Read($"/proc/{thread}")!.State);
+        }
+
+        Assert.Equal(-1000, OffsetInDebugfs(machine, 0));
+        Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.Equal(0, TracerOf(task)));
+        Until.True(() => machine.DescribeVcpus()[0].State, state => state == KvmVcpuState.Running);
     }
 
     [Fact]
@@ -388,8 +429,11 @@ public sealed class AttachedExecutorTests(Programs programs)
 
     /// <summary>The VM of a process, once each of its vCPUs has run.</summary>
     private static ProcessMachine RunningVM(OtherProcess other) =>
-        Until.True(other.Find, found => found is [var machine] && machine.Target.DebugfsDirectory is { } directory
-            && machine.VcpuIds.Any(id => File.ReadAllText($"{directory}/vcpu{id}/pid").Trim('\0', '\n') != "0"))[0];
+        Until.True(other.Find, found => found is [var machine] && machine.Target.DebugfsDirectory is not null
+            && machine.VcpuIds.Any(id => ThreadInDebugfs(machine, id) != 0))[0];
+
+    private static int ThreadInDebugfs(ProcessMachine machine, int vcpuId) => int.Parse(
+        File.ReadAllText($"{machine.Target.DebugfsDirectory}/vcpu{vcpuId}/pid").Trim('\0', '\n'), CultureInfo.InvariantCulture);
 
     private static long OffsetInDebugfs(ProcessMachine machine, int vcpuId) => long.Parse(
         File.ReadAllText($"{machine.Target.DebugfsDirectory}/vcpu{vcpuId}/tsc-offset").Trim('\0', '\n'), CultureInfo.InvariantCulture);

@@ -1,3 +1,4 @@
+using KvmTsc.Execution.Attach;
 using KvmTsc.Machines.Discovery;
 using KvmTsc.Processes;
 
@@ -83,8 +84,24 @@ public sealed class ProcessFilesTests
     [InlineData("202 0x9 0xae80 0x0 0x0 0x0 0x0 0x0 0x0", false, null)]
     [InlineData("-1 0x7fff 0x55aa", false, null)]
     [InlineData("", false, null)]
-    public void A_system_call_is_KVM_RUN_on_a_descriptor_or_is_not(string line, bool running, int? descriptor) =>
-        Assert.Equal(new SystemCall(running, descriptor), SystemCall.Parse(line));
+    public void A_system_call_is_KVM_RUN_on_a_descriptor_or_is_not(string line, bool running, int? descriptor)
+    {
+        var call = SystemCall.Parse(line);
+        Assert.Equal((running, descriptor), (call.IsRunning, call.RunDescriptor));
+    }
+
+    [Theory]
+    [InlineData("0 0x0 0x7ffd 0x1 0x0 0x0 0x0 0x7ffd 0x7f6a", 0)] // read
+    [InlineData("202 0x55aa 0x80 0x0 0x0 0x0 0x0 0x7ffd 0x7f6a", 0)] // futex
+    [InlineData("202 0x55aa 0x189 0x0 0x7ffd 0x0 0xffffffff 0x7ffd 0x7f6a", null)] // futex with a timeout
+    [InlineData("230 0x0 0x0 0x7ffd 0x7ffd 0x0 0x0 0x7ffd 0x7f6a", null)] // clock_nanosleep
+    [InlineData("7 0x7ffd 0x1 0xffffffff 0x0 0x0 0x0 0x7ffd 0x7f6a", null)] // poll
+    [InlineData("271 0x55aa 0x4 0x0 0x0 0x8 0x0 0x7ffd 0x7f6a", 2)] // ppoll
+    [InlineData("232 0x4 0x7ffd 0x1 0xffffffff 0x0 0x0 0x7ffd 0x7f6a", 3)] // epoll_wait
+    [InlineData("running", 1)]
+    [InlineData("-1 0x7fff 0x55aa", 1)]
+    public void A_thread_lends_itself_best_where_a_stop_shows_least(string line, int? rank) =>
+        Assert.Equal(rank, Interruption.LenderRank(SystemCall.Parse(line)));
 
     [Theory]
     [InlineData("anon_inode:kvm-vm", true, null)]

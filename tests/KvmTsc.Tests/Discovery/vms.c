@@ -7,14 +7,15 @@
  *   open            takes a descriptor, of /dev/null
  *   close N         closes a descriptor
  *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
- *   stuck S         has a thread that no signal interrupts, for S seconds
+ *   stuck           has a thread that no signal interrupts, until told
+ *   idle            has a thread that waits
  *   thread          has another thread, which ends, do the rest up to "join"
  *   fork            forks a child that keeps all descriptors
  *   filter          forbids itself a system call by seccomp
  *   user ID         becomes another user
  *
  * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
- * prints "ready" and waits for its standard input to end.
+ * prints "ready" and waits for its standard input to end; there, a digit N spins a vCPU, and u ends being stuck.
  */
 
 #define _GNU_SOURCE
@@ -39,6 +40,7 @@
 #define CODE 0x1000
 
 static int kvm, descriptors[64], ids[64], count;
+static volatile pid_t blocking;
 static sem_t printed;
 static char **argument;
 
@@ -98,22 +100,33 @@ static void start(int number, int spin)
     sem_wait(&printed);
 }
 
-static void *be_stuck(void *seconds)
+static void *be_stuck(void *unused)
 {
     printf("thread %d\n", (int)syscall(SYS_gettid));
-    sem_post(&printed);
     if (vfork() == 0) {
-        sleep((unsigned)(intptr_t)seconds);
-        _exit(0);
+        blocking = getpid();
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        sem_post(&printed);
+        while (1)
+            pause();
     }
-    return NULL;
+    return unused;
 }
 
-static void stick(int seconds)
+static void *be_idle(void *unused)
+{
+    static sem_t never;
+
+    sem_post(&printed);
+    sem_wait(&never);
+    return unused;
+}
+
+static void add_thread(void *(*work)(void *))
 {
     pthread_t thread;
 
-    pthread_create(&thread, NULL, be_stuck, (void *)(intptr_t)seconds);
+    pthread_create(&thread, NULL, work, NULL);
     sem_wait(&printed);
 }
 
@@ -178,7 +191,10 @@ static void finish(void)
     puts("ready");
     fflush(stdout);
     while (read(0, &byte, 1) > 0)
-        ;
+        if (byte >= '0' && byte <= '9')
+            start(byte - '0', 1);
+        else if (byte == 'u')
+            kill(blocking, SIGKILL);
     _exit(0);
 }
 
@@ -202,7 +218,9 @@ static void *follow(void *unused)
         else if (!strcmp(*argument, "spin"))
             start(next_number(), 1);
         else if (!strcmp(*argument, "stuck"))
-            stick(next_number());
+            add_thread(be_stuck);
+        else if (!strcmp(*argument, "idle"))
+            add_thread(be_idle);
         else if (!strcmp(*argument, "thread"))
             in_thread();
         else if (!strcmp(*argument, "join"))

@@ -11,6 +11,8 @@ internal sealed class AttachPreparation : IDisposable
     // Ignored unless a program handles them, so sending one to itself does nothing to a thread that nobody traces.
     private static readonly int[] s_signals = [23, 28, 17]; // SIGURG, SIGWINCH, SIGCHLD
 
+    private readonly List<int> _neverRan;
+
     private AttachPreparation(AttachTarget target, AttachCircumstances circumstances, SafeDescriptor memory)
     {
         Target = target;
@@ -22,7 +24,8 @@ internal sealed class AttachPreparation : IDisposable
         Instructions = Attach.Instructions.Find(Maps, memory) ?? default;
         DataLength = (0x4000 + (target.VcpuDescriptors.Count * 2048) + 0xFFF) & ~0xFFF;
         Address = Maps.FindFree((ulong)Length);
-        VcpuThreads = FindVcpuThreads();
+        _neverRan = [.. target.VcpuDescriptors.Keys];
+        VcpuThreads = FindStarted();
         Refuse(circumstances.Target);
     }
 
@@ -53,7 +56,7 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>Whether a seccomp filter has to be suspended.</summary>
     public bool SuspendsSeccomp { get; }
 
-    /// <summary>The threads that run vCPUs, null where they cannot be told from the others.</summary>
+    /// <summary>The threads that run vCPUs, of those that ever ran; null where they cannot be told from the others.</summary>
     public IReadOnlyList<int>? VcpuThreads { get; }
 
     /// <summary>Finds out; nothing in the process is touched.</summary>
@@ -88,6 +91,37 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>Whether a thread has ended; one that is just ending can no more be traced than one that is not there.</summary>
     public bool HasEnded(int threadId) => StatusOf(threadId) is null or { IsDead: true };
 
+    /// <summary>
+    /// The threads of the vCPUs that have run, but had not when this was last asked; null where debugfs does not tell. That of one that never ran is
+    /// not known: any may become its.
+    /// </summary>
+    public IReadOnlyList<int>? FindStarted()
+    {
+        if (Target.DebugfsDirectory is not { } directory)
+            return null;
+        var threads = new HashSet<int>();
+        foreach (var vcpuId in _neverRan.ToArray())
+        {
+            if (KernelFiles.ReadNumber($"{directory}/vcpu{vcpuId}/pid") is not { } thread)
+                return null;
+            if (thread == 0)
+                continue;
+            threads.Add((int)thread);
+            _neverRan.Remove(vcpuId);
+        }
+
+        return [.. threads];
+    }
+
+    /// <summary>The threads that might carry a batch without running a vCPU, those first that would notice least of it.</summary>
+    public IReadOnlyList<int> FindLenders() =>
+        [.. from id in ThreadIds()
+            where ProcessStat.Read($"/proc/{Target.ProcessId}/task/{id}") is { State: not 'D', IsDead: false }
+            let rank = SystemCall.Read(Target.ProcessId, id) is { } call ? Interruption.LenderRank(call) : null
+            where rank is not null
+            orderby rank, id == Target.ProcessId
+            select id];
+
     /// <summary>A thread's id as its process knows it.</summary>
     public int InnermostIdOf(int threadId) => StatusOf(threadId)?.InnermostId ?? threadId;
 
@@ -120,22 +154,6 @@ internal sealed class AttachPreparation : IDisposable
         {
             throw Gone(Target);
         }
-    }
-
-    /// <summary>debugfs knows them; a vCPU that never ran has none yet, and then any thread may become its.</summary>
-    private IReadOnlyList<int>? FindVcpuThreads()
-    {
-        if (Target.DebugfsDirectory is not { } directory)
-            return null;
-        var threads = new HashSet<int>();
-        foreach (var vcpuId in Target.VcpuDescriptors.Keys)
-        {
-            if (KernelFiles.ReadNumber($"{directory}/vcpu{vcpuId}/pid") is not { } thread || thread == 0)
-                return null;
-            threads.Add((int)thread);
-        }
-
-        return [.. threads];
     }
 
     private void Refuse(ProcessStatus status)

@@ -22,11 +22,13 @@ internal sealed class AttachedStop : IVMStop
     private readonly AttachedExecutor _executor;
     private readonly AttachPreparation _preparation;
     private readonly List<Tracee> _threads = [];
+    private readonly List<Tracee> _late = [];
     private readonly Stopwatch _clock;
     private readonly ResumeWatch? _watch;
     private Tracee? _carrier;
     private SignalFrames? _frames;
     private DotNetChildren? _children;
+    private IReadOnlyList<int>? _lenders;
     private PayloadImage? _next;
     private UserRegs _home;
     private bool _isInFlight;
@@ -48,7 +50,7 @@ internal sealed class AttachedStop : IVMStop
 
     private ulong Data => _preparation.Address + Payload.DataOffset;
 
-    private int HoldCount => _threads.Count - 1;
+    private int HoldCount => Math.Max(0, _threads.Count - 1);
 
     private IEnumerable<Tracee> Held => _threads.Where(thread => thread != _carrier);
 
@@ -129,7 +131,7 @@ internal sealed class AttachedStop : IVMStop
             ReleaseCarrier(carrier);
 
         // One that did not stop can be let go only when it does. The others do not wait for that.
-        foreach (var thread in Enumerable.Reverse(_threads))
+        foreach (var thread in Enumerable.Reverse(_threads).Concat(_late))
             thread.Detach();
         _clock.Stop();
         Precedence.GiveBack();
@@ -144,22 +146,19 @@ internal sealed class AttachedStop : IVMStop
 
     private void Seize()
     {
-        var threadIds = _preparation.VcpuThreads ?? _preparation.ThreadIds();
-        if (threadIds.Contains(_preparation.Target.ProcessId))
-            _children = DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
-        SeizeAll(threadIds);
+        SeizeAll(_preparation.VcpuThreads ?? _preparation.ThreadIds());
         _preparation.RequireSameProcess();
         if (_threads.Count == 0)
-            throw AttachErrors.Failed($"{_preparation.Target.VMName} has no thread that could be stopped.");
+            _lenders = _preparation.FindLenders();
         if (_threads.Count > Payload.MaximumHolds)
             throw AttachErrors.Failed($"{_preparation.Target.VMName} has {_threads.Count} threads, more than can be held.");
     }
 
-    /// <summary>Seizes the threads that are not yet; returns whether there were any.</summary>
+    /// <summary>Seizes the threads that are to stand still, and are not seized yet; returns whether there were any.</summary>
     private bool SeizeNew()
     {
         var before = _threads.Count;
-        SeizeAll(_preparation.ThreadIds());
+        SeizeAll((_preparation.VcpuThreads is null ? _preparation.ThreadIds() : _preparation.FindStarted()) ?? []);
         return _threads.Count > before;
     }
 
@@ -170,20 +169,23 @@ internal sealed class AttachedStop : IVMStop
     private void SeizeAll(IReadOnlyList<int> threadIds)
     {
         var first = _preparation.Target.ProcessId;
-        foreach (var id in threadIds.Where(id => id != first))
-            Seize(id);
-        if (threadIds.Contains(first))
-            Seize(first);
+        foreach (var id in threadIds.OrderBy(id => id == first))
+        {
+            if (Seize(id) is { } thread)
+                _threads.Add(thread);
+        }
     }
 
-    private void Seize(int threadId)
+    /// <summary>Seizes a thread; null if it is already, or has ended.</summary>
+    private Tracee? Seize(int threadId)
     {
-        if (_threads.Exists(thread => thread.ThreadId == threadId) || _preparation.StatusOf(threadId) is not { } status)
-            return;
+        if (_threads.Concat(_late).Any(thread => thread.ThreadId == threadId) || _preparation.StatusOf(threadId) is not { } status)
+            return null;
+        if (threadId == _preparation.Target.ProcessId)
+            _children ??= DotNetChildren.LeaveAlone(threadId);
         if (Tracee.Seize(threadId, status.InnermostId, 0, out var errno) is { } thread)
-            _threads.Add(thread);
-        else if (!_preparation.HasEnded(threadId))
-            throw AttachErrors.Denied(_preparation.Target, errno);
+            return thread;
+        return _preparation.HasEnded(threadId) ? null : throw AttachErrors.Denied(_preparation.Target, errno);
     }
 
     /// <summary>Stops the threads. As soon as one is there that was in the guest, it begins its flight; the others arrive meanwhile.</summary>
@@ -198,7 +200,7 @@ internal sealed class AttachedStop : IVMStop
                 Await(_threads[i]);
             interrupted = _threads.Count;
         }
-        while (_preparation.VcpuThreads is null && SeizeNew());
+        while (SeizeNew());
 
         foreach (var thread in _threads.FindAll(thread => thread.IsGone))
         {
@@ -206,6 +208,11 @@ internal sealed class AttachedStop : IVMStop
             _threads.Remove(thread);
         }
 
+        RequireNoGroupStop();
+    }
+
+    private void RequireNoGroupStop()
+    {
         if (_threads.Exists(thread => thread.IsInGroupStop))
             throw AttachErrors.Unsupported($"{_preparation.Target.VMName} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {_preparation.Target.ProcessId}.");
     }
@@ -232,7 +239,7 @@ internal sealed class AttachedStop : IVMStop
         // A carrier that flies already was in a system call.
         if (_threads.Exists(thread => thread.IsInRestartableSequence(_preparation.Memory)))
             return false;
-        if (_carrier is null && !_threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier))
+        if (_carrier is null && !_threads.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier) && !TryBorrow())
             return false;
         AwaitCarrier();
         _isInFlight = false;
@@ -247,6 +254,29 @@ internal sealed class AttachedStop : IVMStop
             thread.Divert(_preparation.Address + (ulong)Payload.HoldOffset(index++));
         _stopped = Elapsed;
         return true;
+    }
+
+    /// <summary>
+    /// Has a thread carry that runs no vCPU, one stopped after the other until one can: of a VM that never ran no other is known, and those of vCPUs may
+    /// be such that they cannot.
+    /// </summary>
+    private bool TryBorrow()
+    {
+        foreach (var id in _lenders ?? _preparation.FindLenders())
+        {
+            if (Seize(id) is not { } thread)
+                continue;
+            _threads.Add(thread);
+            thread.Interrupt();
+            Await(thread);
+            RequireNoGroupStop();
+            if (!thread.IsGone && thread.CarrierRank >= 0 && !thread.IsInRestartableSequence(_preparation.Memory) && (thread == _carrier || TryBecomeCarrier(thread)))
+                return true;
+            _threads.Remove(thread);
+            thread.Detach();
+        }
+
+        return false;
     }
 
     /// <summary>
@@ -325,11 +355,23 @@ internal sealed class AttachedStop : IVMStop
 
     private void AwaitCarrier()
     {
-        if (!_carrier!.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId))
+        if (!_carrier!.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId, StopStarted))
         {
             throw _carrier.IsGone
                 ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")
                 : AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.");
+        }
+    }
+
+    /// <summary>Stops vCPUs that run for the first time while we are at work: they keep what the carrier waits for.</summary>
+    private void StopStarted()
+    {
+        foreach (var id in _preparation.FindStarted() ?? [])
+        {
+            if (Seize(id) is not { } thread)
+                continue;
+            _late.Add(thread);
+            thread.Interrupt();
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -185,7 +186,7 @@ internal sealed class ResumeWatch : IDisposable
                 break;
             case { IsSystemCall: true }:
                 thread.ReadRegs();
-                if (thread.EntersSystemCall(KvmRunNumber, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
+                if (thread.EntersSystemCall(SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
                     Enter(thread);
                 else
                     thread.ResumeToSystemCall(0);
@@ -200,8 +201,6 @@ internal sealed class ResumeWatch : IDisposable
                 break;
         }
     }
-
-    private const int KvmRunNumber = 16;
 
     private void Enter(Tracee thread)
     {

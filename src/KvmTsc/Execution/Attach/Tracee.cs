@@ -76,22 +76,13 @@ internal sealed unsafe class Tracee
     /// issues it again in any case.
     /// </summary>
     public int CarrierRank => HasRestartBlock ? -1
-        : IsInSystemCall && (int)Regs.OrigRax == SysIoctl && (uint)Regs.Rsi == (uint)KvmRequest.Run ? 0
+        : IsInSystemCall && (int)Regs.OrigRax == SystemCall.Ioctl && (uint)Regs.Rsi == (uint)KvmRequest.Run ? 0
         : !IsInSystemCall ? 2
         : Result == -Errno.ERESTARTNOHAND ? 3
         : 1;
 
     private const ulong SyscallLength = 2;
-    private const int SysIoctl = 16;
     private const ulong SysRestart = 219;
-
-    // The system calls that return EINTR after any stop, where the kernel restarts others: signal(7).
-    private static readonly HashSet<int> s_interruptible =
-    [
-        45, 47, 42, 43, 288, 44, 46, 299, 307, // receiving and sending with a timeout
-        65, 220, 70, 69, // semop, semtimedop, msgrcv, msgsnd
-        128, 208, 232, 281, 441, 426, // rt_sigtimedwait, io_getevents, epoll_wait, epoll_pwait, epoll_pwait2, io_uring_enter
-    ];
 
     private bool IsInSystemCall => (int)Regs.OrigRax >= 0;
 
@@ -108,7 +99,7 @@ internal sealed unsafe class Tracee
     /// </summary>
     public void RestartInterrupted()
     {
-        if (-Result != Errno.EINTR || !IsInSystemCall || !s_interruptible.Contains((int)Regs.OrigRax))
+        if (-Result != Errno.EINTR || !IsInSystemCall || !Interruption.Ends((int)Regs.OrigRax))
             return;
         Regs.Rax = unchecked((ulong)-Errno.ERESTARTNOHAND);
         WriteRegs(Regs);
@@ -215,10 +206,13 @@ internal sealed unsafe class Tracee
     /// Waits until it sends itself a signal. The same signal may come from elsewhere, a child's end for one, since the kernel does not drop
     /// what a traced process ignores; it is dropped here.
     /// </summary>
+    /// <param name="expected">The signal.</param>
+    /// <param name="processInnermostId">Its process, as that knows itself.</param>
+    /// <param name="unusual">Called now and then once it takes unusually long.</param>
     /// <returns>Whether it was that signal, and not another that cannot be blocked.</returns>
-    public bool AwaitSignal(int expected, int processInnermostId)
+    public bool AwaitSignal(int expected, int processInnermostId, Action unusual)
     {
-        while (AwaitAny() is { } stop)
+        while (AwaitAny(unusual: unusual) is { } stop)
         {
             IsStopped = true;
             var isExpected = stop.Event == 0 && stop.Signal == expected;
@@ -349,7 +343,7 @@ internal sealed unsafe class Tracee
     }
 
     /// <summary>Waits until it stands still; null if it ended, or waits uninterruptibly (state D) for longer than it may.</summary>
-    private Stop? AwaitAny(TimeSpan? patience = null)
+    private Stop? AwaitAny(TimeSpan? patience = null, Action? unusual = null)
     {
         const int LooksBetweenChecks = 100;
         var began = Stopwatch.GetTimestamp();
@@ -367,6 +361,7 @@ internal sealed unsafe class Tracee
                     IsGone = status is null or { IsDead: true };
                     if (waited > patience && status?.State == 'D')
                         return null;
+                    unusual?.Invoke();
                 }
             }
 

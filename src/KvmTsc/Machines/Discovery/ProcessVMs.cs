@@ -1,4 +1,5 @@
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Machines.Discovery;
 
