@@ -8,7 +8,7 @@ using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
 
 const int WarmUps = 40;
-const int Runs = 20;
+const int Runs = 40;
 
 if (args is not [var id, var vmmProgram, var naiveProgram] || !int.TryParse(id, out var processId))
 {
@@ -44,7 +44,7 @@ Console.WriteLine($"{"inside a VMM",-28}{"",10}{alone,10:0}{"",10}{alone,10:0}")
 Row("KvmTsc", attached);
 Row("one ptrace stop per ioctl", naive);
 var timesFaster = Median(naive, 3) / Median(attached, 3);
-Console.WriteLine($"Beyond stopping and releasing, KvmTsc takes {beyond / alone:0.0} times what the ioctls take inside (at most 3 wanted).");
+Console.WriteLine($"Beyond stopping and releasing, KvmTsc takes {beyond / alone:0.0} times what the ioctls take inside (at most 3 wanted); the fastest of each, {Fastest(attached, 1):0} and {Fastest(inside, 0):0} us, {Fastest(attached, 1) / Fastest(inside, 0):0.0} times.");
 Console.WriteLine($"As a whole it is {timesFaster:0.0} times shorter than one stop per ioctl (at least 3 wanted).");
 return beyond <= 3 * alone && timesFaster >= 3 ? 0 : 1;
 
@@ -81,6 +81,9 @@ static void Row(string name, double[][] runs) =>
     Console.WriteLine($"{name,-28}{Median(runs, 0),10:0}{Median(runs, 1),10:0}{Median(runs, 2),10:0}{Median(runs, 3),10:0}");
 
 static double Number(string text) => double.Parse(text, CultureInfo.InvariantCulture);
+
+// What a noisy machine does not change.
+static double Fastest(double[][] runs, int column) => runs.Min(run => run[column]);
 
 static double Median(double[][] runs, int column)
 {

@@ -4,23 +4,41 @@ namespace KvmTsc.Interop;
 
 internal static unsafe partial class LibC
 {
-    [LibraryImport("libc", EntryPoint = "pread", SetLastError = true)]
+    // A call that the garbage collector of this process would wait for: see ptrace.
+    private const int MostAtOnce = 1 << 18;
+
+    [SuppressGCTransition]
+    [LibraryImport("libc", EntryPoint = "pread")]
     private static partial nint PreadNative(SafeDescriptor descriptor, void* buffer, nuint count, nint offset);
 
-    [LibraryImport("libc", EntryPoint = "pwrite", SetLastError = true)]
+    [SuppressGCTransition]
+    [LibraryImport("libc", EntryPoint = "pwrite")]
     private static partial nint PwriteNative(SafeDescriptor descriptor, void* buffer, nuint count, nint offset);
 
     /// <returns>Whether all of the buffer was read.</returns>
     public static bool Pread(SafeDescriptor descriptor, Span<byte> buffer, ulong offset)
     {
-        fixed (byte* start = buffer)
-            return PreadNative(descriptor, start, (nuint)buffer.Length, (nint)offset) == buffer.Length;
+        for (var at = 0; at < buffer.Length; at += MostAtOnce)
+        {
+            var part = buffer.Slice(at, Math.Min(MostAtOnce, buffer.Length - at));
+            fixed (byte* start = part)
+            {
+                if (PreadNative(descriptor, start, (nuint)part.Length, (nint)offset + at) != part.Length)
+                    return false;
+            }
+        }
+
+        return true;
     }
 
-    /// <returns>Whether all of the buffer was written.</returns>
-    public static bool Pwrite(SafeDescriptor descriptor, ReadOnlySpan<byte> buffer, ulong offset)
+    /// <summary>Writes a few pages, all of one at once.</summary>
+    /// <returns>0 if all of the buffer was written, or the negated errno.</returns>
+    public static int Pwrite(SafeDescriptor descriptor, ReadOnlySpan<byte> buffer, ulong offset)
     {
         fixed (byte* start = buffer)
-            return PwriteNative(descriptor, start, (nuint)buffer.Length, (nint)offset) == buffer.Length;
+        {
+            var written = PwriteNative(descriptor, start, (nuint)buffer.Length, (nint)offset);
+            return written < 0 ? -Marshal.GetLastSystemError() : written == buffer.Length ? 0 : -Errno.EIO;
+        }
     }
 }

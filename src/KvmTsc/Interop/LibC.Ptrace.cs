@@ -25,13 +25,15 @@ internal static partial class LibC
     public const int PTRACE_EVENT_STOP = 128;
     public const int NT_X86_XSTATE = 0x202;
 
-    [LibraryImport("libc", EntryPoint = "ptrace", SetLastError = true)]
+    // Hundreds of these make up a stop, and none of them waits: each is a plain call, with nothing between it and its errno.
+    [SuppressGCTransition]
+    [LibraryImport("libc", EntryPoint = "ptrace")]
     private static partial nint PtraceNative(int request, int thread, nint address, nint data);
 
     /// <returns>The result, or the negated errno.</returns>
     public static int Ptrace(int request, int thread, nint address, nint data)
     {
         var result = PtraceNative(request, thread, address, data);
-        return result < 0 ? -Marshal.GetLastPInvokeError() : (int)result;
+        return result < 0 ? -Marshal.GetLastSystemError() : (int)result;
     }
 }

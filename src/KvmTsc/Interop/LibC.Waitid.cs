@@ -33,6 +33,13 @@ internal static unsafe partial class LibC
         return *(int*)(info + ProcessIdOffset) != 0 && *(int*)(info + SignalCodeOffset) <= CLD_DUMPED;
     }
 
+    /// <summary>Waits until a traced thread stands still or has ended, and leaves the news for others. May return earlier.</summary>
+    public static void WaitidStop(int id)
+    {
+        var info = stackalloc byte[SignalInfoSize];
+        _ = WaitidNative(P_PID, id, info, WSTOPPED | WEXITED | WNOWAIT | WALL);
+    }
+
     /// <summary>Takes the news that a traced thread stands still, if nobody has, so that nobody else hears it.</summary>
     public static void WaitidTakeStop(int id)
     {

@@ -59,6 +59,9 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>The threads that run vCPUs, of those that ever ran; null where they cannot be told from the others.</summary>
     public IReadOnlyList<int>? VcpuThreads { get; }
 
+    /// <summary>Whether all vCPUs' threads are known.</summary>
+    public bool KnowsAll => _neverRan.Count == 0;
+
     /// <summary>Finds out; nothing in the process is touched.</summary>
     /// <exception cref="KvmException">One cannot work in this process.</exception>
     public static AttachPreparation Of(AttachTarget target)

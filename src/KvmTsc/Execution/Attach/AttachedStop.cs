@@ -111,11 +111,19 @@ internal sealed class AttachedStop : IVMStop
 
         Arm(image);
         _carrier!.Resume(0);
+        if (!MayNeedUs)
+            Precedence.GiveWayTo(_carrier.ThreadId);
         AwaitCarrier();
         var outcome = image.ReadBack(Data);
         _running += Elapsed - began;
         return outcome;
     }
+
+    /// <summary>
+    /// Whether the carrier may wait for what we have to do: stop a vCPU that runs for the first time; or, if its process ends and it is its first thread,
+    /// bury the others, before which the kernel does not tell.
+    /// </summary>
+    private bool MayNeedUs => !_preparation.KnowsAll || _carrier!.ThreadId == _preparation.Target.ProcessId;
 
     /// <summary>Brings every thread back to where it was, and lets it go.</summary>
     public void Dispose()
@@ -377,8 +385,9 @@ internal sealed class AttachedStop : IVMStop
 
     private void Write(ulong address, ReadOnlySpan<byte> bytes, string what)
     {
-        if (!LibC.Pwrite(_preparation.Memory, bytes, address))
-            throw AttachErrors.Failed($"Writing {what} in {_preparation.Target.VMName} failed: {Marshal.GetLastPInvokeErrorMessage()}.");
+        var result = LibC.Pwrite(_preparation.Memory, bytes, address);
+        if (result < 0)
+            throw AttachErrors.Failed($"Writing {what} in {_preparation.Target.VMName} failed: {Marshal.GetPInvokeErrorMessage(-result)}.");
     }
 
     private static void Release(Tracee thread)

@@ -1,4 +1,5 @@
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -11,6 +12,7 @@ internal static class Precedence
 {
     private const int Normal = 0;
     private static readonly bool s_isAlone = Environment.ProcessorCount == 1;
+    private static readonly bool s_isOnlyCpu = KernelFiles.ReadLine("/sys/devices/system/cpu/online") == "0";
 
     [ThreadStatic]
     private static bool t_taken;
@@ -25,6 +27,19 @@ internal static class Precedence
         t_taken = false;
     }
 
+    /// <summary>
+    /// Lets a thread run that will soon stand still. On the host's only CPU we sleep until it does: we get that CPU back at that instant, and nobody
+    /// between could take the news (the others that would run are, above all, .NET's compiler). Elsewhere sleeping takes longer than looking, and
+    /// whatever waits in this process might take the news: we would sleep for ever.
+    /// </summary>
+    public static void GiveWayTo(int threadId)
+    {
+        if (s_isOnlyCpu && t_taken)
+            LibC.WaitidStop(threadId);
+        else
+            Pause();
+    }
+
     private static bool Rise() => LibC.SetScheduling(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, 1);
 
     /// <summary>
@@ -32,7 +47,7 @@ internal static class Precedence
     /// arrive within the time that this takes waits for a CPU, which must not be ours.
     /// </summary>
     /// <param name="looks">How often it was looked for.</param>
-    public static void Pause(int looks)
+    public static void Pause(int looks = 0)
     {
         const int LooksBeforeSleep = 200;
         const uint SleepMicroseconds = 50;
