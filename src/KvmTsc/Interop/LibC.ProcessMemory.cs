@@ -4,10 +4,7 @@ namespace KvmTsc.Interop;
 
 internal static unsafe partial class LibC
 {
-    // A call that the garbage collector of this process would wait for: see ptrace.
-    private const int MostAtOnce = 1 << 18;
-
-    [SuppressGCTransition]
+    [SuppressGCTransition] // as of ptrace
     [LibraryImport("libc", EntryPoint = "pread")]
     private static partial nint PreadNative(SafeDescriptor descriptor, void* buffer, nuint count, nint offset);
 
@@ -18,6 +15,8 @@ internal static unsafe partial class LibC
     /// <returns>Whether all of the buffer was read.</returns>
     public static bool Pread(SafeDescriptor descriptor, Span<byte> buffer, ulong offset)
     {
+        const int MostAtOnce = 1 << 18; // the garbage collector waits for a call
+
         for (var at = 0; at < buffer.Length; at += MostAtOnce)
         {
             var part = buffer.Slice(at, Math.Min(MostAtOnce, buffer.Length - at));

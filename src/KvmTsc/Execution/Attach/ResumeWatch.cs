@@ -88,6 +88,9 @@ internal sealed class ResumeWatch : IDisposable
 
     private const int LooksBetweenIdleChecks = 256;
 
+    /// <summary>How often a new thread's first stop is looked for at once: the sooner its system call is restarted, the less a death of ours can do.</summary>
+    private const int LooksAtNew = 100;
+
     private bool TurnIsDue => _children is not null && _sinceTurn.Elapsed > s_timeWithoutTurn;
 
     private bool IsComplete =>
@@ -128,6 +131,8 @@ internal sealed class ResumeWatch : IDisposable
         {
             _threads.Add(threadId, thread);
             thread.Interrupt();
+            for (var looks = 0; looks < LooksAtNew && !DealWith(thread); looks++)
+                _ = LibC.SchedYield();
             return true;
         }
 
@@ -140,23 +145,28 @@ internal sealed class ResumeWatch : IDisposable
     {
         var found = false;
         foreach (var thread in _threads.Values.Where(thread => !thread.IsGone && !thread.IsStopped).ToArray())
-        {
-            if (!thread.TryGetStop(out var stop))
-                continue;
-            found = true;
-            if (TurnIsDue && thread.ThreadId == _preparation.Target.ProcessId)
-                GiveTurn();
-            try
-            {
-                Handle(thread, stop);
-            }
-            catch (KvmException) when (thread.IsGone)
-            {
-                Forget(thread);
-            }
-        }
+            found |= DealWith(thread);
 
         return found;
+    }
+
+    /// <summary>Deals with a thread if it stands still; returns whether it did.</summary>
+    private bool DealWith(Tracee thread)
+    {
+        if (!thread.TryGetStop(out var stop))
+            return false;
+        if (TurnIsDue && thread.ThreadId == _preparation.Target.ProcessId)
+            GiveTurn();
+        try
+        {
+            Handle(thread, stop);
+        }
+        catch (KvmException) when (thread.IsGone)
+        {
+            Forget(thread);
+        }
+
+        return true;
     }
 
     /// <summary>While the first thread stands still for us, and .NET cannot see that.</summary>
