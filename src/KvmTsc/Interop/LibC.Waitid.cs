@@ -21,6 +21,9 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", EntryPoint = "waitid", SetLastError = true)]
     private static partial int WaitidNative(int idType, int id, byte* info, int options);
 
+    [LibraryImport("libc", EntryPoint = "waitid")]
+    private static partial int WaitidQuietly(int idType, int id, byte* info, int options);
+
     /// <summary>Whether a child or a traced thread has ended, or is none of ours. Does not wait.</summary>
     /// <param name="id">The child or thread.</param>
     /// <param name="isTaken">Takes the news, so that the kernel forgets what is left of it.</param>
@@ -37,7 +40,7 @@ internal static unsafe partial class LibC
     public static void WaitidStop(int id)
     {
         var info = stackalloc byte[SignalInfoSize];
-        _ = WaitidNative(P_PID, id, info, WSTOPPED | WEXITED | WNOWAIT | WALL);
+        _ = WaitidQuietly(P_PID, id, info, WSTOPPED | WEXITED | WNOWAIT | WALL);
     }
 
     /// <summary>Takes the news that a traced thread stands still, if nobody has, so that nobody else hears it.</summary>

@@ -33,12 +33,11 @@
     .text
 entry:
     movl    $-1, FAILED(%rbx)
-    xor     %r13d, %r13d
     mov     STEPS(%rbx), %r12
     cmp     STEPS_END(%rbx), %r12
     jae     release
 
-# The way of an ioctl has as few jumps as can be: an emulated CPU pays for each.
+# The way of an ioctl has as few jumps as can be: an emulated CPU pays for each. One jump asks for both, the result and the end.
 next:
     mov     STEP_ARG(%r12), %rdx
     mov     STEP_KIND(%r12), %eax
@@ -48,16 +47,17 @@ next:
     mov     STEP_REQUEST(%r12), %rsi
     mov     $16, %eax                   # ioctl
     syscall
-    test    %eax, %eax
-    js      refused
-taken:
     mov     STEP_RESULT(%r12), %rcx
     mov     %eax, (%rcx)
-did:
     add     $STEP_SIZE, %r12
-    inc     %r13d
     cmp     STEPS_END(%rbx), %r12
-    jb      next
+    sbb     %ecx, %ecx                  # all ones if there is another step
+    mov     %eax, %edx
+    not     %edx                        # negative if the result is not
+    test    %ecx, %edx
+    js      next
+    test    %eax, %eax
+    js      refused
 
 release:
     mov     RELEASES(%rbx), %rsi
@@ -77,12 +77,26 @@ release:
     mov     $15, %eax                   # rt_sigreturn
     syscall
 
+did:
+    add     $STEP_SIZE, %r12
+went:
+    cmp     STEPS_END(%rbx), %r12
+    jb      next
+    jmp     release
+
 refused:
-    cmpl    $4, STEP_KIND(%r12)         # an attempt may be
-    je      taken
+    cmpl    $4, STEP_KIND-STEP_SIZE(%r12) # an attempt may be
+    je      went
+    sub     $STEP_SIZE, %r12
 failed:
     mov     %eax, ERROR(%rbx)
-    mov     %r13d, FAILED(%rbx)
+    mov     %r12, %rax
+    sub     STEPS(%rbx), %rax
+    xor     %edx, %edx
+    mov     $STEP_SIZE, %ecx
+    div     %rcx
+    mov     %rax, %r13                  # the step's index
+    mov     %eax, FAILED(%rbx)
     mov     UNDO(%rbx), %r12
     mov     UNDO_ERRORS(%rbx), %r14
 next_undo:
