@@ -47,6 +47,6 @@ internal static unsafe partial class LibC
     public static void WaitidTakeStop(int id)
     {
         var info = stackalloc byte[SignalInfoSize];
-        _ = WaitidNative(P_PID, id, info, WSTOPPED | WNOHANG | WALL);
+        _ = WaitidQuietly(P_PID, id, info, WSTOPPED | WNOHANG | WALL);
     }
 }

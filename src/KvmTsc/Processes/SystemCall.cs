@@ -1,4 +1,5 @@
 using System.Globalization;
+using KvmTsc.Interop;
 
 namespace KvmTsc.Processes;
 
@@ -8,12 +9,12 @@ namespace KvmTsc.Processes;
 /// <param name="Arguments">The call's arguments; empty if there is none.</param>
 internal readonly record struct SystemCall(bool IsRunning, int? Number, IReadOnlyList<ulong> Arguments)
 {
+    public const int ReadFile = 0;
     public const int Ioctl = 16;
     private const int ArgumentCount = 6;
-    private const ulong KvmRun = 0xAE80;
 
     /// <summary>The vCPU's descriptor if it waits in <c>KVM_RUN</c>.</summary>
-    public int? RunDescriptor => Number == Ioctl && Arguments[1] == KvmRun ? (int)(uint)Arguments[0] : null;
+    public int? RunDescriptor => Number == Ioctl && Arguments[1] == KvmRequest.Run ? (int)(uint)Arguments[0] : null;
 
     /// <summary>Reads a thread's, null if it is gone or may not be looked at.</summary>
     public static SystemCall? Read(int processId, int threadId) =>

@@ -119,7 +119,7 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>The threads that might carry a batch without running a vCPU, those first that would notice least of it.</summary>
     public IReadOnlyList<int> FindLenders() =>
         [.. from id in ThreadIds()
-            where ProcessStat.Read($"/proc/{Target.ProcessId}/task/{id}") is { State: not 'D', IsDead: false }
+            where StatusOf(id) is { State: not 'D', IsDead: false }
             let rank = SystemCall.Read(Target.ProcessId, id) is { } call ? Interruption.LenderRank(call) : null
             where rank is not null
             orderby rank, id == Target.ProcessId

@@ -72,7 +72,7 @@ internal static class AttachRehearsal
     private static void AwaitRead(int processId)
     {
         var patience = Stopwatch.StartNew();
-        while (patience.ElapsedMilliseconds < 1000 && KernelFiles.ReadLine($"/proc/{processId}/syscall")?.StartsWith("0 ", StringComparison.Ordinal) != true)
+        while (patience.ElapsedMilliseconds < 1000 && SystemCall.Read(processId, processId)?.Number != SystemCall.ReadFile)
             Thread.Sleep(1);
     }
 }
