@@ -3,12 +3,13 @@
 .SYNOPSIS
 Builds, tests and shows KvmTsc.
 .DESCRIPTION
-Build    stages an importable module at out/KvmTsc/KvmTsc.psd1
-Test     runs all tests: engine, simulated hosts, real kernel, cmdlets, help, lint
-Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways; takes 20 minutes in the lab
+Build    stages an importable module with its help at out/KvmTsc/KvmTsc.psd1
+Check    what takes no KVM host, in two minutes: build, engine, cmdlets on this machine, lint, help
+Test     runs all tests: besides these, real kernel, cmdlets on a KVM host, QEMU guests, several hosts, harmlessness, the lab
+Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
-Docs     brings docs/help in line with the cmdlets
+Docs     brings docs/help in line with the cmdlets, and the help that is built from it
 Package  makes out/KvmTsc-VERSION.zip
 Clean    removes out
 .EXAMPLE
@@ -17,7 +18,7 @@ Clean    removes out
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Soak', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
     [string] $Task = 'Build'
 )
 
@@ -28,71 +29,46 @@ $env:POWERSHELL_TELEMETRY_OPTOUT = '1'
 $env:POWERSHELL_UPDATECHECK = 'Off'
 
 $Out = "$PSScriptRoot/out"
+$Published = "$Out/artifacts/publish"
 $Stage = "$Out/KvmTsc"
 $Help = "$PSScriptRoot/docs/help"
+$Modules = "$Out/modules"
 $Results = "$Out/results"
 $Lab = "$PSScriptRoot/lab/kvmlab"
-$PinnedModules = @{ 'Pester' = '6.0.1'; 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
+# Those that no package registry but the PowerShell Gallery has. Pester comes from NuGet (tests/Pester/Modules.csproj).
+$GalleryModules = @{ 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
+$SecondsBetweenNews = 45
 
-function Assert-Command([string] $Name, [string] $Install) {
-    if (-not (Get-Command $Name -CommandType Application -ErrorAction Ignore)) {
-        throw "$Name is missing. Install it: $Install"
+$env:PSModulePath = $Modules, $env:PSModulePath -join [IO.Path]::PathSeparator
+
+# --- Building
+
+# Compiles what a task needs: the solution, or one of its projects.
+function Invoke-Publish([string] $Project = 'KvmTsc.sln') {
+    if (-not (Get-Command dotnet -CommandType Application -ErrorAction Ignore)) {
+        throw 'dotnet is missing. Install the .NET 10 SDK: https://dotnet.microsoft.com/download, or: sudo apt-get install dotnet-sdk-10.0'
     }
+    Write-News "Building $Project"
+    dotnet publish "$PSScriptRoot/$Project" --configuration Release --nologo --verbosity quiet
 }
 
-# Whether a module is there: where PowerShell finds it, else fetched from the PowerShell Gallery at the pinned version.
-function Test-RequiredModule([string] $Name) {
-    $version = [version] $PinnedModules[$Name]
-    $saved = "$Out/modules"
-    if ($saved -notin $env:PSModulePath.Split([IO.Path]::PathSeparator)) {
-        $env:PSModulePath += [IO.Path]::PathSeparator + $saved
-    }
-    if (Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }) {
-        return $true
-    }
-    try {
-        $null = New-Item $saved -ItemType Directory -Force
-        Save-PSResource $Name -Version $version -Path $saved -TrustRepository -WarningAction Ignore
-        $true
-    }
-    catch {
-        Write-Warning "$Name $version is missing, and could not be fetched ($_). Install it: Install-PSResource $Name -Version $version"
-        $false
-    }
-}
-
-function Invoke-Build {
-    Invoke-Stage
-    if (Test-RequiredModule Microsoft.PowerShell.PlatyPS) {
-        Invoke-Script "$PSScriptRoot/docs/Export-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1", "$Stage/en-US"
-        "Built $Stage/KvmTsc.psd1"
-    }
-    else {
-        "Built $Stage/KvmTsc.psd1. Left out: its help, which needs Microsoft.PowerShell.PlatyPS."
-    }
-}
-
-# The module without its help.
-function Invoke-Stage {
-    Assert-Command dotnet 'https://dotnet.microsoft.com/download (.NET 10 SDK), or: sudo apt-get install dotnet-sdk-10.0'
-    dotnet build "$PSScriptRoot/KvmTsc.sln" --configuration Release --nologo --verbosity quiet
+# The module, with its help.
+function Invoke-Stage([string] $Project = 'src/KvmTsc.PowerShell') {
+    Invoke-Publish $Project
     if (Test-Path $Stage) {
         Remove-Item $Stage -Recurse
     }
     $null = New-Item $Stage -ItemType Directory
-    dotnet publish "$PSScriptRoot/src/KvmTsc.PowerShell" --configuration Release --runtime linux-x64 --no-self-contained --nologo --verbosity quiet
-    $binaries = "$Out/artifacts/publish/KvmTsc.PowerShell/release_linux-x64"
+    $binaries = "$Published/KvmTsc.PowerShell/release_linux-x64"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
-}
-
-# Runs a script in a PowerShell of its own: an assembly, once loaded, cannot be built again.
-function Invoke-Script([string] $Path, [string[]] $ArgumentList) {
-    & pwsh -NoProfile -NonInteractive -File $Path @ArgumentList
+    & "$PSScriptRoot/docs/Install-Help.ps1" $Help "$Stage/en-US"
+    Write-News "Built $Stage/KvmTsc.psd1"
 }
 
 # The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.
 function Invoke-GuestBuild {
     try {
+        Write-News 'Preparing the lab and its guest'
         & $Lab exec --cpus 1 -- true # which brings the guest's kernel
         $null = & "$PSScriptRoot/lab/guest/build"
     }
@@ -101,131 +77,180 @@ function Invoke-GuestBuild {
     }
 }
 
+# Fetches a module that is not where PowerShell finds it from the PowerShell Gallery. Where it cannot be had, the tests that need it say so.
+function Receive-GalleryModule([string] $Name) {
+    $version = [version] $GalleryModules[$Name]
+    if (Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }) {
+        return
+    }
+    $null = New-Item $Modules -ItemType Directory -Force
+    try {
+        Save-PSResource $Name -Version $version -Path $Modules -TrustRepository -WarningAction Ignore
+    }
+    catch {
+        Write-Verbose "${Name}: $_"
+    }
+}
+
+function Write-News([string] $Message) {
+    Write-Information "$(Get-Date -Format HH:mm:ss) $Message" -InformationAction Continue
+}
+
+# --- Testing
+
 # A command on one KVM host or on two, of which nothing is left but the results.
 function Get-LabCommand([string[]] $Command, [string[]] $Options) {
-    @($Lab, 'exec', '--cpus', '1', '--attempts', '2', '--writable', $Results) + $Options + '--' + $Command
+    @($Lab, 'exec', '--cpus', '1', '--attempts', '2', '--timeout', '3600', '--writable', $Results) + $Options + '--' + $Command
 }
 
 # The tests of cmdlets in some files, all if none are given.
-function Get-PesterCommand([string] $Tier, [string[]] $Path = @()) {
-    $report = "$Results/$($Path ? (Split-Path $Path[0] -LeafBase) : 'All')"
-    @('pwsh', '-NoProfile', '-NonInteractive', '-File', "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1", $Tier, "$Stage/KvmTsc.psd1", $report) + $Path
+function Get-PesterCommand([string] $Tier, [string[]] $File = @()) {
+    $report = "$Results/$($File ? $File[0] : 'All')"
+    @('pwsh', '-NoProfile', '-NonInteractive', '-File', "$PSScriptRoot/tests/Pester/Invoke-Tests.ps1", $Tier, "$Stage/KvmTsc.psd1", $report) +
+        ($File | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" })
 }
 
-function Get-TestFile([string[]] $Name) {
-    $Name | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" }
+function Get-CheckTier {
+    @{ Name = 'engine: units and simulated hosts'; Command = "$PSScriptRoot/tests/engine.sh", 'unit' }
+    @{ Name = 'cmdlets on this machine, help, lint'; Command = Get-PesterCommand Host }
 }
 
-function Invoke-Test {
+function Get-TestTier {
     $ofGuests = 'QemuMigration', 'QemuCmdlets'
     $ofHosts = 'Fleet', 'TwoHosts' # which leaves a host's clock wrong
     $ofGuestsAndHosts = 'TwoHostsQemu'
     $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1").Name -replace '\.Tests\.ps1$'
     $others = $all.Where({ $_ -notin $ofGuests + $ofHosts + $ofGuestsAndHosts })
-    $hosts = '--hosts', 'h1,h2', '--timeout', '1800'
+    $hosts = '--hosts', 'h1,h2'
 
     # The longest first.
-    Invoke-Tier @(
-        @{ Name = 'a QEMU guest between two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofGuestsAndHosts)) $hosts }
-        @{ Name = 'cmdlets, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $others)) '--timeout', '2400' }
-        @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' '--timeout', '1800' }
-        @{ Name = 'two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofHosts)) $hosts }
-        @{ Name = 'QEMU guests, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm (Get-TestFile $ofGuests)) '--timeout', '1800' }
-        @{ Name = 'engine'; Command = "$PSScriptRoot/tests/engine.sh", 'Release' }
-        @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
-        @{ Name = 'cmdlets, on this machine'; Command = Get-PesterCommand Host }
-    )
+    @{ Name = 'a QEMU guest between two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofGuestsAndHosts) $hosts }
+    @{ Name = 'two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofHosts) $hosts }
+    @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) }
+    @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' }
+    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofGuests) }
+    @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel' }
+    @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
+    Get-CheckTier
 }
 
 # What proves more than Test does, and takes longer.
-function Invoke-Soak {
-    Invoke-Tier @(
-        @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' '--timeout', '14000' }
-        @{ Name = 'QEMU guests, on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long (Get-TestFile QemuMigration)) '--timeout', '14000' }
-    )
+function Get-SoakTier {
+    @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' '--timeout', '14000' }
+    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration) '--timeout', '14000' }
 }
 
-# Builds, runs tiers of tests, and ends with their count. Where a module is missing that the tests of cmdlets need, they are counted as skipped.
+# Builds and runs tiers of tests, and ends with a table of them and their count.
 function Invoke-Tier([hashtable[]] $Tier) {
-    Invoke-Build
-    Invoke-GuestBuild
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
     $null = New-Item $Results -ItemType Directory
-    $total = @{ passed = 0; failed = 0; skipped = 0 }
-    $missing = @($PinnedModules.Keys | Where-Object { -not (Test-RequiredModule $_) })
-    if ($missing) {
-        $left, $Tier = $Tier.Where({ $_.Command -like '*/Invoke-Tests.ps1' }, 'Split')
-        foreach ($file in $left.Command -like '*.Tests.ps1' | Sort-Object -Unique) {
-            "Skipped, since it needs $($missing -join ', '): $(Split-Path $file -Leaf)"
-            $total.skipped++
-        }
+    if (-not (Get-Command shellcheck -CommandType Application -ErrorAction Ignore)) {
+        try { & $Lab install shellcheck } catch { Write-Verbose "shellcheck: $_" } # the tests that need it say so
     }
-    Invoke-TierCommand $Tier | ForEach-Object {
-        if ($_ -is [string]) {
-            return $_
-        }
-        "`n== $($_.Name)"
-        $_.Lines
-        Add-Count $total $_
-    }
+    $GalleryModules.Keys | ForEach-Object { Receive-GalleryModule $_ }
+    $counts = @(Invoke-TierCommand $Tier)
+    ($counts | Format-Table Tier, Seconds, Passed, Failed, Skipped | Out-String -Width 100).TrimEnd()
+    "The whole output of each is in $Results."
     ''
-    "$($total.passed) passed, $($total.failed) failed, $($total.skipped) skipped"
-    if ($total.failed -gt 0 -or $total.passed -eq 0) {
+    $sum = @{}
+    'Passed', 'Failed', 'Skipped' | ForEach-Object { $sum[$_] = ($counts | Measure-Object $_ -Sum).Sum }
+    "$($sum.Passed) passed, $($sum.Failed) failed, $($sum.Skipped) skipped"
+    if ($sum.Failed -gt 0 -or $sum.Passed -eq 0) {
         exit 1
     }
 }
 
 # Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
-# Returns a line as each begins, and what it printed as it ends.
+# Tells how far they are, and returns a count of each as it ends.
 function Invoke-TierCommand([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
-    "Running $($Tier.Count) tiers of tests, $atOnce at once. What each says comes when it ends. Begun:" | Write-Information -InformationAction Continue
-    $Tier | ForEach-Object -ThrottleLimit $atOnce -Parallel {
-        $PSNativeCommandUseErrorActionPreference = $false
-        "$(Get-Date -Format HH:mm:ss) $($_.Name)"
-        $clock = [Diagnostics.Stopwatch]::StartNew()
-        $program, $arguments = $_.Command
-        $lines = & $program @arguments 2>&1 | ForEach-Object { "$_" }
-        [pscustomobject] @{ Name = "$($_.Name) ($([int] $clock.Elapsed.TotalSeconds) s)"; Lines = @($lines); ExitCode = $LASTEXITCODE }
+    Write-News "Running $($Tier.Count) tiers of tests, $atOnce at once"
+    $waiting = [Collections.Generic.Queue[hashtable]]::new($Tier)
+    $running = [Collections.Generic.List[object]]::new()
+    $news = [Diagnostics.Stopwatch]::StartNew()
+    try {
+        while ($waiting.Count -or $running.Count) {
+            while ($waiting.Count -and $running.Count -lt $atOnce) {
+                $running.Add((Start-Tier $waiting.Dequeue()))
+            }
+            Start-Sleep -Milliseconds 200
+            foreach ($ended in $running.Where({ $_.Process.HasExited })) {
+                $null = $running.Remove($ended)
+                Get-TierCount $ended
+            }
+            if ($news.Elapsed.TotalSeconds -gt $SecondsBetweenNews) {
+                $running | ForEach-Object { Write-News "  $($_.Name), $([int] $_.Clock.Elapsed.TotalSeconds) s: $(Get-LastLine $_)" }
+                $news.Restart()
+            }
+        }
+    }
+    finally {
+        $running | ForEach-Object { Stop-Tier $_ }
     }
 }
 
-# Every tier's last line is its count; a tier that ends without one, or badly, has failed.
-function Add-Count([hashtable] $Total, $Tier) {
-    $last = $Tier.Lines | Where-Object { $_.Trim() } | Select-Object -Last 1
-    if ($last -notmatch '(?<passed>\d+) passed, (?<failed>\d+) failed(, (?<skipped>\d+) skipped)?') {
-        "The tier '$($Tier.Name)' ended without a count (exit code $($Tier.ExitCode)): counted as 1 failed."
-        $Total.failed++
-        return
-    }
-    $count = $Matches
-    $Total.passed += [int] $count.passed
-    $Total.failed += [int] $count.failed
-    $Total.skipped += [int] ($count['skipped'] ?? 0)
-    if ($Tier.ExitCode -ne 0 -and [int] $count.failed -eq 0) {
-        "The tier '$($Tier.Name)' ended with exit code $($Tier.ExitCode): counted as 1 failed."
-        $Total.failed++
-    }
+# In a process group of its own, which ends with us however we end, and writes to a file.
+function Start-Tier([hashtable] $Tier) {
+    $log = "$Results/$($Tier.Name -replace '\W+', '-').log"
+    $script = 'exec >"$0" 2>&1 </dev/null; trap "trap - TERM; kill -TERM 0; wait" TERM; "$@" & wait $!'
+    $start = [Diagnostics.ProcessStartInfo]::new('setpriv', [string[]] @('--pdeathsig', 'TERM', 'setsid', 'bash', '-c', $script, $log) + $Tier.Command)
+    $start.Environment['NO_COLOR'] = '1'
+    Write-News "Begun: $($Tier.Name)"
+    @{ Name = $Tier.Name; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
 }
+
+function Stop-Tier([hashtable] $Tier) {
+    & kill -TERM $Tier.Process.Id
+    $Tier.Process.WaitForExit()
+}
+
+function Get-LastLine([hashtable] $Tier) {
+    $line = "$(Get-Content $Tier.Log -Tail 5 -ErrorAction Ignore | Where-Object { $_.Trim() } | Select-Object -Last 1)".Trim()
+    $line.Length -gt 90 ? $line.Substring(0, 89) + [char] 0x2026 : $line
+}
+
+# Every tier's last line is its count, and a line before it begins with FAILED or SKIPPED for each test that did not pass; a tier that ends
+# without a count, or badly, has failed.
+function Get-TierCount([hashtable] $Tier) {
+    $lines = @(Get-Content $Tier.Log)
+    $count = [pscustomobject] @{ Tier = $Tier.Name; Seconds = [int] $Tier.Clock.Elapsed.TotalSeconds; Passed = 0; Failed = 0; Skipped = 0 }
+    $told = @($lines -match '^(\[ *[\d.]+ s\] )?(FAILED|SKIPPED)\b')
+    $last = $lines | Where-Object { $_.Trim() } | Select-Object -Last 1
+    if ($last -match '(?<passed>\d+) passed, (?<failed>\d+) failed(, (?<skipped>\d+) skipped)?') {
+        $count.Passed = [int] $Matches.passed
+        $count.Failed = [int] $Matches.failed
+        $count.Skipped = [int] ($Matches['skipped'] ?? 0)
+    }
+    if ($Tier.Process.ExitCode -ne 0 -and $count.Failed -eq 0) {
+        $told += "FAILED: it ended with exit code $($Tier.Process.ExitCode), and at last said:", ($lines | Select-Object -Last 20)
+        $count.Failed = 1
+    }
+    Write-News "Ended: $($Tier.Name), $($count.Seconds) s: $($count.Passed) passed, $($count.Failed) failed, $($count.Skipped) skipped"
+    $told | ForEach-Object { Write-Information "  $_" -InformationAction Continue }
+    $count
+}
+
+# --- Tasks
 
 function Invoke-Demo {
-    Invoke-Build
+    Invoke-Stage
     Invoke-GuestBuild
     & $Lab exec --cpus 1 --timeout 1800 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
 }
 
-function Invoke-Lab {
-    Invoke-Build
-    & $Lab exec -- pwsh -NoExit -Command "Import-Module '$Stage/KvmTsc.psd1'"
+function Invoke-Docs {
+    Invoke-Stage
+    Receive-GalleryModule Microsoft.PowerShell.PlatyPS
+    # In a PowerShell of their own: an assembly, once loaded, cannot be built again.
+    & pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/docs/Update-Help.ps1" $Help "$Stage/KvmTsc.psd1"
+    & pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/docs/Export-Help.ps1" $Help "$Stage/KvmTsc.psd1" "$Help/en-US"
+    & "$PSScriptRoot/docs/Install-Help.ps1" $Help "$Stage/en-US"
 }
 
 function Invoke-Package {
-    Invoke-Build
-    if (-not (Test-Path "$Stage/en-US")) {
-        exit 1
-    }
+    Invoke-Stage
     $version = (Import-PowerShellDataFile "$PSScriptRoot/KvmTsc.psd1").ModuleVersion
     $archive = Join-Path $Out "KvmTsc-$version.zip"
     Compress-Archive $Stage $archive -Force
@@ -233,18 +258,27 @@ function Invoke-Package {
 }
 
 switch ($Task) {
-    Build { Invoke-Build }
-    Test { Invoke-Test }
-    Soak { Invoke-Soak }
-    Demo { Invoke-Demo }
-    Lab { Invoke-Lab }
-    Docs {
-        Invoke-Stage
-        if (-not (Test-RequiredModule Microsoft.PowerShell.PlatyPS)) {
-            exit 1
-        }
-        Invoke-Script "$PSScriptRoot/docs/Update-Help.ps1" -ArgumentList $Help, "$Stage/KvmTsc.psd1"
+    Build { Invoke-Stage KvmTsc.sln }
+    Check {
+        Invoke-Stage KvmTsc.sln
+        Invoke-Tier (Get-CheckTier)
     }
+    Test {
+        Invoke-Stage KvmTsc.sln
+        Invoke-GuestBuild
+        Invoke-Tier (Get-TestTier)
+    }
+    Soak {
+        Invoke-Stage KvmTsc.sln
+        Invoke-GuestBuild
+        Invoke-Tier (Get-SoakTier)
+    }
+    Demo { Invoke-Demo }
+    Lab {
+        Invoke-Stage
+        & $Lab exec -- pwsh -NoExit -Command "Import-Module '$Stage/KvmTsc.psd1'"
+    }
+    Docs { Invoke-Docs }
     Package { Invoke-Package }
     Clean {
         if (Test-Path $Out) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The proof that attaching does no harm, on a KVM host: lab/kvmlab exec --cpus 1 --timeout 10000 -- tests/Torture/soak.sh FULL|TENTH [PART]...
 # PART is control, attach, kill or errors; all of them by default. Build the harness before, where that is faster:
-# dotnet build tests/Torture -c Release. The last line is the count.
+# dotnet publish tests/Torture -c Release. The last line is the count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -14,8 +14,8 @@ shift || true
 parts=("$@")
 [[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill errors)
 
-built=out/artifacts/bin/KvmTsc.Torture/release
-[[ -x $built/KvmTsc.Torture ]] || dotnet build tests/Torture --configuration Release --nologo --verbosity quiet
+built=out/artifacts/publish/KvmTsc.Torture/release_linux-x64
+[[ -x $built/KvmTsc.Torture ]] || dotnet publish tests/Torture --configuration Release --nologo --verbosity quiet
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
 chmod 755 "$programs" # other users run these, too, who may have no way to where this checkout is
