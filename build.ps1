@@ -35,8 +35,7 @@ $Help = "$PSScriptRoot/docs/help"
 $Modules = "$Out/modules"
 $Results = "$Out/results"
 $Lab = "$PSScriptRoot/lab/kvmlab"
-# Those that no package registry but the PowerShell Gallery has. Pester comes from NuGet (tests/Pester/Modules.csproj).
-$GalleryModules = @{ 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
+$TestModules = @{ 'Pester' = '6.2.0'; 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
 $SecondsBetweenNews = 45
 
 $env:PSModulePath = $Modules, $env:PSModulePath -join [IO.Path]::PathSeparator
@@ -54,6 +53,12 @@ function Invoke-Publish([string] $Project = 'KvmTsc.sln') {
 
 # The module, with its help.
 function Invoke-Stage([string] $Project = 'src/KvmTsc.PowerShell') {
+    Invoke-BareStage $Project
+    & "$PSScriptRoot/docs/Install-Help.ps1" $Help "$Stage/en-US"
+    Write-News "Built $Stage/KvmTsc.psd1"
+}
+
+function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     Invoke-Publish $Project
     if (Test-Path $Stage) {
         Remove-Item $Stage -Recurse
@@ -61,8 +66,6 @@ function Invoke-Stage([string] $Project = 'src/KvmTsc.PowerShell') {
     $null = New-Item $Stage -ItemType Directory
     $binaries = "$Published/KvmTsc.PowerShell/release_linux-x64"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
-    & "$PSScriptRoot/docs/Install-Help.ps1" $Help "$Stage/en-US"
-    Write-News "Built $Stage/KvmTsc.psd1"
 }
 
 # The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.
@@ -77,18 +80,21 @@ function Invoke-GuestBuild {
     }
 }
 
-# Fetches a module that is not where PowerShell finds it from the PowerShell Gallery. Where it cannot be had, the tests that need it say so.
-function Receive-GalleryModule([string] $Name) {
-    $version = [version] $GalleryModules[$Name]
-    if (Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version }) {
-        return
-    }
+# Fetches a module that is not where PowerShell finds it, from NuGet where that has it (tests/Pester/Modules.csproj), else from the PowerShell
+# Gallery. Where it cannot be had, the tests that need it say so.
+function Receive-Module([string] $Name) {
+    $version = [version] $TestModules[$Name]
+    $isThere = { Get-Module $Name -ListAvailable | Where-Object { $_.Version.Major -eq $version.Major -and $_.Version -ge $version } }
     $null = New-Item $Modules -ItemType Directory -Force
-    try {
-        Save-PSResource $Name -Version $version -Path $Modules -TrustRepository -WarningAction Ignore
-    }
-    catch {
-        Write-Verbose "${Name}: $_"
+    $sources = @(
+        if ($Name -eq 'Pester') { { dotnet build "$PSScriptRoot/tests/Pester/Modules.csproj" --nologo --verbosity quiet } }
+        { Save-PSResource $Name -Version $version -Path $Modules -TrustRepository -WarningAction Ignore }
+    )
+    foreach ($source in $sources) {
+        if (& $isThere) {
+            return
+        }
+        try { $null = & $source } catch { Write-Verbose "${Name}: $_" }
     }
 }
 
@@ -149,8 +155,8 @@ function Invoke-Tier([hashtable[]] $Tier) {
     if (-not (Get-Command shellcheck -CommandType Application -ErrorAction Ignore)) {
         try { & $Lab install shellcheck } catch { Write-Verbose "shellcheck: $_" } # the tests that need it say so
     }
-    $GalleryModules.Keys | ForEach-Object { Receive-GalleryModule $_ }
-    $counts = @(Invoke-TierCommand $Tier)
+    $TestModules.Keys | ForEach-Object { Receive-Module $_ }
+    $counts = @(Invoke-AllTier $Tier)
     ($counts | Format-Table Tier, Seconds, Passed, Failed, Skipped | Out-String -Width 100).TrimEnd()
     "The whole output of each is in $Results."
     ''
@@ -164,7 +170,7 @@ function Invoke-Tier([hashtable[]] $Tier) {
 
 # Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
 # Tells how far they are, and returns a count of each as it ends.
-function Invoke-TierCommand([hashtable[]] $Tier) {
+function Invoke-AllTier([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
     Write-News "Running $($Tier.Count) tiers of tests, $atOnce at once"
     $waiting = [Collections.Generic.Queue[hashtable]]::new($Tier)
@@ -173,7 +179,7 @@ function Invoke-TierCommand([hashtable[]] $Tier) {
     try {
         while ($waiting.Count -or $running.Count) {
             while ($waiting.Count -and $running.Count -lt $atOnce) {
-                $running.Add((Start-Tier $waiting.Dequeue()))
+                $running.Add((Invoke-TierProcess $waiting.Dequeue()))
             }
             Start-Sleep -Milliseconds 200
             foreach ($ended in $running.Where({ $_.Process.HasExited })) {
@@ -187,23 +193,20 @@ function Invoke-TierCommand([hashtable[]] $Tier) {
         }
     }
     finally {
-        $running | ForEach-Object { Stop-Tier $_ }
+        $PSNativeCommandUseErrorActionPreference = $false # one may have ended meanwhile
+        $running | ForEach-Object { kill -TERM $_.Process.Id }
+        $running | ForEach-Object { $_.Process.WaitForExit() }
     }
 }
 
-# In a process group of its own, which ends with us however we end, and writes to a file.
-function Start-Tier([hashtable] $Tier) {
+# Starts it, in a process group of its own, which ends with us however we end, and writes to a file.
+function Invoke-TierProcess([hashtable] $Tier) {
     $log = "$Results/$($Tier.Name -replace '\W+', '-').log"
     $script = 'exec >"$0" 2>&1 </dev/null; trap "trap - TERM; kill -TERM 0; wait" TERM; "$@" & wait $!'
-    $start = [Diagnostics.ProcessStartInfo]::new('setpriv', [string[]] @('--pdeathsig', 'TERM', 'setsid', 'bash', '-c', $script, $log) + $Tier.Command)
+    $start = [Diagnostics.ProcessStartInfo]::new('setpriv', [string[]] (@('--pdeathsig', 'TERM', 'setsid', 'bash', '-c', $script, $log) + $Tier.Command))
     $start.Environment['NO_COLOR'] = '1'
     Write-News "Begun: $($Tier.Name)"
     @{ Name = $Tier.Name; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
-}
-
-function Stop-Tier([hashtable] $Tier) {
-    & kill -TERM $Tier.Process.Id
-    $Tier.Process.WaitForExit()
 }
 
 function Get-LastLine([hashtable] $Tier) {
@@ -240,9 +243,13 @@ function Invoke-Demo {
     & $Lab exec --cpus 1 --timeout 1800 --attempts 2 -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
 }
 
-function Invoke-Docs {
-    Invoke-Stage
-    Receive-GalleryModule Microsoft.PowerShell.PlatyPS
+function Invoke-Documentation {
+    $name = 'Microsoft.PowerShell.PlatyPS'
+    Receive-Module $name
+    if (-not (Get-Module $name -ListAvailable)) {
+        throw "PlatyPS is missing. Install it: Install-PSResource $name -Version $($TestModules[$name])"
+    }
+    Invoke-BareStage
     # In a PowerShell of their own: an assembly, once loaded, cannot be built again.
     & pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/docs/Update-Help.ps1" $Help "$Stage/KvmTsc.psd1"
     & pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/docs/Export-Help.ps1" $Help "$Stage/KvmTsc.psd1" "$Help/en-US"
@@ -278,7 +285,7 @@ switch ($Task) {
         Invoke-Stage
         & $Lab exec -- pwsh -NoExit -Command "Import-Module '$Stage/KvmTsc.psd1'"
     }
-    Docs { Invoke-Docs }
+    Docs { Invoke-Documentation }
     Package { Invoke-Package }
     Clean {
         if (Test-Path $Out) {

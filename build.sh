@@ -24,18 +24,21 @@ main() {
 
 # Puts the restored PowerShell on PATH, compiled ahead, for what build.ps1 starts in turn.
 use_tool() {
-    local home built=out/powershell
+    local home built=$PWD/out/powershell
     home=$(dotnet tool run pwsh -- -NoProfile -NonInteractive -Command "\$PSHOME")
     if [[ $(cat "$built/compiled-from" 2>/dev/null) != "$home" ]]; then
         echo 'Compiling PowerShell ahead, once, which makes everything after it faster'
         rm -rf "$built"
-        dotnet publish lab/powershell --configuration Release --nologo --verbosity quiet -p:PowerShellHome="$home" --output "$built"
-        chmod a+x "$built/pwsh" # as a tool it is its owner's only
-        echo "$home" >"$built/compiled-from"
+        if dotnet publish lab/powershell --configuration Release --nologo --verbosity quiet -p:PowerShellHome="$home" --output "$built"; then
+            chmod a+x "$built/pwsh" # as a tool it is its owner's only
+            echo "$home" >"$built/compiled-from"
+        else
+            built=$home
+        fi
     fi
     # The program pwsh finds .NET by this.
     DOTNET_ROOT=$(dirname "$(readlink -f "$(command -v dotnet)")")
-    export DOTNET_ROOT PATH=$PWD/$built:$PATH
+    export DOTNET_ROOT PATH=$built:$PATH
 }
 
 without_powershell() {

@@ -2,12 +2,15 @@
 #Requires -Modules @{ ModuleName = 'Microsoft.PowerShell.PlatyPS'; ModuleVersion = '1.0.3' }
 <#
 .SYNOPSIS
-Makes the help that Get-Help finds from the markdown pages, if they say what the cmdlets do.
+Makes the cmdlets' help that Get-Help finds from the markdown pages, if they say what the cmdlets do.
 .DESCRIPTION
 Compares the pages with the cmdlets of a staged module: cmdlets, parameters, types, aliases, parameter sets, inputs and outputs. On any
 difference, and where a page is not finished, it names page and difference, fails, and writes nothing. Update-Help.ps1 brings the pages in line.
+
+What it makes is kept beside the pages, since PlatyPS is not to be had everywhere, and the help has to be. It begins with a digest of the pages,
+by which Install-Help.ps1 tells that one has changed since.
 .EXAMPLE
-./docs/Export-Help.ps1 docs/help out/KvmTsc/KvmTsc.psd1 out/KvmTsc/en-US
+./docs/Export-Help.ps1 docs/help out/KvmTsc/KvmTsc.psd1 docs/help/en-US
 #>
 [CmdletBinding()]
 param(
@@ -19,14 +22,14 @@ param(
     [Parameter(Mandatory, Position = 1)]
     [string] $Manifest,
 
-    # The folder for the help, en-US beside the manifest; made anew.
+    # The folder for the help.
     [Parameter(Mandatory, Position = 2)]
     [string] $Destination
 )
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-$Utf8 = [Text.UTF8Encoding]::new($false)
+Import-Module "$PSScriptRoot/Help.psm1"
 $Names = [Xml.XmlNamespaceManager]::new([Xml.NameTable]::new())
 $Names.AddNamespace('maml', 'http://schemas.microsoft.com/maml/2004/10')
 $Names.AddNamespace('command', 'http://schemas.microsoft.com/maml/dev/command/2004/10')
@@ -158,94 +161,33 @@ function Write-Paragraph([Xml.XmlElement] $Element, [string[]] $Text) {
 }
 
 function Export-Maml($Pages, [string] $Folder) {
-    $help = @($Pages | ForEach-Object { Import-MarkdownCommandHelp $_.FullName })
-    $temporary = Join-Path ([IO.Path]::GetTempPath()) ([IO.Path]::GetRandomFileName())
-    try {
-        # It nests its output in a folder named after the module, one file for each assembly.
-        foreach ($file in Export-MamlCommandHelp $help -OutputFolder $temporary) {
-            $xml = [xml]::new()
-            $xml.Load($file.FullName)
-            foreach ($element in $xml.SelectNodes('//command:command', $Names)) {
-                $name = $element.SelectSingleNode('command:details/command:name', $Names).InnerText
-                Repair-Command $element ($help | Where-Object Title -EQ $name)
-            }
-            $xml.Save((Join-Path $Folder $file.Name))
+    $commandHelp = @($Pages | ForEach-Object { Import-MarkdownCommandHelp $_.FullName })
+    # It nests its output in a folder named after the module, one file for each assembly.
+    foreach ($file in Export-MamlCommandHelp $commandHelp -OutputFolder "$Temporary/help") {
+        $xml = [xml]::new()
+        $xml.Load($file.FullName)
+        foreach ($element in $xml.SelectNodes('//command:command', $Names)) {
+            $name = $element.SelectSingleNode('command:details/command:name', $Names).InnerText
+            Repair-Command $element ($commandHelp | Where-Object Title -EQ $name)
         }
+        $null = $xml.InsertBefore($xml.CreateComment((Get-HelpMark $Help)), $xml.DocumentElement)
+        $xml.Save((Join-Path $Folder $file.Name))
     }
-    finally {
-        Remove-Item $temporary -Recurse -ErrorAction Ignore
-    }
-}
-
-# --- About topics, which PlatyPS 1.x does not make
-
-# Plain text for 80 columns. Get-Help takes the fifth line as the synopsis.
-function ConvertTo-AboutText([string] $Markdown) {
-    $blocks = [regex]::Matches($Markdown.ReplaceLineEndings("`n"), '(?ms)^```\w*\n(?<code>.*?)^```$|^(?<heading>#+) (?<title>.*?)$|^(?<text>[^\n]+(\n(?!```|- |#)[^\n]+)*)')
-    $previous = ''
-    foreach ($block in $blocks) {
-        $isItem = $block.Value.StartsWith('- ')
-        if ($previous -notin '', '#', '##' -and -not ($isItem -and $previous -eq '-')) {
-            ''
-        }
-        $previous = $isItem ? '-' : $block.Groups['heading'].Success ? $block.Groups['heading'].Value : 'text'
-        switch ($previous) {
-            '#' { 'TOPIC', "    $($block.Groups['title'].Value)", '' }
-            '##' { $block.Groups['title'].Value.ToUpperInvariant() }
-            '###' { "  $($block.Groups['title'].Value)" }
-            default {
-                $block.Groups['code'].Success ? (Format-Code $block.Groups['code'].Value) : (Format-Text $block.Value)
-            }
-        }
-    }
-}
-
-function Format-Code([string] $Code) {
-    foreach ($line in $Code.TrimEnd().Split("`n")) {
-        if ($line.Length -gt 74) {
-            throw "An about topic has a line that is too long for 80 columns: $line"
-        }
-        "      $line".TrimEnd()
-    }
-}
-
-# A paragraph, or an item of a list whose further lines are indented.
-function Format-Text([string] $Text) {
-    $Text = $Text -replace '\[([^\]]+)\]\([^)]+\.md\)', '$1' -replace '\[([^\]]+)\]\(([^)]+)\)', '$1: $2' -replace '`'
-    $line = '   '
-    foreach ($word in $Text -split '\s+') {
-        if ($line.Trim() -and $line.Length + 1 + $word.Length -gt 80) {
-            $line
-            $line = $Text.StartsWith('- ') ? '     ' : '   '
-        }
-        $line += " $word"
-    }
-    $line
 }
 
 # ---
 
-$pages = Get-ChildItem (Resolve-Path $Help).ProviderPath -Filter *.md
-$topics = @($pages | Where-Object BaseName -Like about_*)
-$pages = @($pages | Where-Object BaseName -NotLike about_*)
-
-# Help that is there already would be read along with the cmdlets.
-if (Test-Path $Destination) {
-    Remove-Item $Destination -Recurse
+$pages = Get-HelpPage $Help
+$Temporary = Join-Path ([IO.Path]::GetTempPath()) ([IO.Path]::GetRandomFileName())
+try {
+    $module = Import-BareModule $Manifest $Temporary
+    $problems = @(Get-Problem (Get-Command -Module $module.Name -CommandType Cmdlet, Function) $pages)
+    if ($problems) {
+        $problems
+        throw "The help in $Help does not fit the cmdlets: $($problems.Count) differences, which are named above. Update-Help.ps1 brings it in line."
+    }
+    Export-Maml $pages (New-Item $Destination -ItemType Directory -Force).FullName
 }
-$module = Import-Module (Resolve-Path $Manifest).ProviderPath -PassThru
-$problems = @(Get-Problem (Get-Command -Module $module.Name -CommandType Cmdlet, Function) $pages)
-if ($problems) {
-    $problems
-    throw "The help in $Help does not fit the cmdlets: $($problems.Count) differences, which are named above. Update-Help.ps1 brings it in line."
-}
-
-$texts = @{}
-foreach ($topic in $topics) {
-    $texts["$($topic.BaseName).help.txt"] = (ConvertTo-AboutText ([IO.File]::ReadAllText($topic.FullName))) -join "`n"
-}
-$Destination = (New-Item $Destination -ItemType Directory).FullName
-Export-Maml $pages $Destination
-foreach ($name in $texts.Keys) {
-    [IO.File]::WriteAllText((Join-Path $Destination $name), "$($texts[$name])`n", $Utf8)
+finally {
+    Remove-Item $Temporary -Recurse -ErrorAction Ignore
 }

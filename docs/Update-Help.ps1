@@ -22,6 +22,7 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
+Import-Module "$PSScriptRoot/Help.psm1"
 $Utf8 = [Text.UTF8Encoding]::new($false)
 
 # What people have written, put to what the cmdlet is now. Update-CommandHelp keeps parameters that are gone and adds its own text for -WhatIf
@@ -61,14 +62,6 @@ function Copy-TypeText($Page, $Types) {
     }
 }
 
-# From a copy of the module without its help, which PlatyPS would read along with the cmdlets.
-function Import-Bare([string] $Manifest, [string] $Folder) {
-    $source = Split-Path (Resolve-Path $Manifest).ProviderPath
-    $null = New-Item $Folder -ItemType Directory
-    Get-ChildItem $source -File | Copy-Item -Destination $Folder
-    Import-Module (Join-Path $Folder (Split-Path $Manifest -Leaf)) -PassThru
-}
-
 # Writes a page; one that would only get a new date stays as it is.
 function Write-Page($CommandHelp, [string] $Path) {
     $file = Export-MarkdownCommandHelp $CommandHelp -OutputFolder $Temporary -Encoding $Utf8 -Force
@@ -84,7 +77,7 @@ function Write-Page($CommandHelp, [string] $Path) {
 $Help = (Resolve-Path $Help).ProviderPath
 $Temporary = Join-Path ([IO.Path]::GetTempPath()) ([IO.Path]::GetRandomFileName())
 try {
-    $module = Import-Bare $Manifest (Join-Path $Temporary (Split-Path $Manifest -LeafBase))
+    $module = Import-BareModule $Manifest $Temporary
     $commands = Get-Command -Module $module.Name -CommandType Cmdlet, Function
     foreach ($command in $commands) {
         $path = Join-Path $Help "$($command.Name).md"

@@ -33,6 +33,24 @@ Describe 'The help' {
     }
 }
 
+Describe 'The kept help' {
+    It 'is what PlatyPS makes of the pages, which say what the cmdlets do' {
+        if (-not (Get-Module Microsoft.PowerShell.PlatyPS -ListAvailable | Where-Object Version -GE '1.0.3')) {
+            Set-ItResult -Skipped -Because 'PlatyPS is missing. Install it: Install-PSResource Microsoft.PowerShell.PlatyPS -Version 1.0.3'
+        }
+        . "$PSScriptRoot/Common.ps1"
+        $help = "$PSScriptRoot/../../docs/help"
+        # In a PowerShell of its own, where no other KvmTsc is loaded.
+        $said = pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/../../docs/Export-Help.ps1" $help (Get-ManifestPath) $TestDrive 2>&1
+        "$said" | Should-Be ''
+        $made = Get-ChildItem $TestDrive -Filter *.xml
+        $made.Name | Should-BeCollection @((Get-ChildItem "$help/en-US").Name)
+        foreach ($file in $made) {
+            [IO.File]::ReadAllText($file.FullName) | Should-BeString ([IO.File]::ReadAllText("$help/en-US/$($file.Name)").ReplaceLineEndings("`n")) -CaseSensitive
+        }
+    }
+}
+
 Describe 'The help of <_>' -ForEach $commands {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"

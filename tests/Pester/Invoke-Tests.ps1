@@ -6,7 +6,7 @@ Runs the tests of the cmdlets, in a PowerShell of their own that asks nothing.
 Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
 Long  what of that has the tag Long too, which is left out otherwise
-Its last line is the count.
+Its last line is the count, after one for each test that failed or was skipped.
 .EXAMPLE
 pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
 #>
@@ -72,7 +72,15 @@ $null = New-Item $Results -ItemType Directory -Force
 $configuration.TestResult.OutputPath = Join-Path $Results "Pester-$Tier.xml"
 $configuration.TestResult.TestSuiteName = "KvmTsc cmdlets, $Tier"
 
+# The first line of why.
+function Get-Reason($Result) {
+    "$($Result.ErrorRecord | Select-Object -First 1)".Trim().Split("`n")[0].TrimEnd()
+}
+
 $run = Invoke-Pester -Configuration $configuration
+$run.FailedContainers + $run.FailedBlocks | ForEach-Object { "FAILED: ${_}: $(Get-Reason $_)" }
+$run.Failed + $run.Inconclusive | ForEach-Object { "FAILED: $($_.ExpandedPath): $(Get-Reason $_)" }
+$run.Skipped | ForEach-Object { "SKIPPED: $($_.ExpandedPath): $(Get-Reason $_)" }
 $failed = $run.FailedCount + $run.FailedBlocksCount + $run.FailedContainersCount + $run.InconclusiveCount
 Write-Output "$($run.PassedCount) passed, $failed failed, $($run.SkippedCount) skipped"
 if ($failed -gt 0 -or $run.PassedCount -eq 0) {

@@ -75,11 +75,17 @@ Describe 'A machine without /dev/kvm' {
 
 Describe 'A user who may not open /dev/kvm' -Tag Kvm {
     BeforeAll {
-        # For this process alone /dev/kvm is a file that nobody may open.
-        $commandLine = @(
-            'touch "$0/locked" && chmod 0 "$0/locked"'
-            'exec unshare --mount sh -c ''mount --bind "$0/locked" /dev/kvm && HOME=/tmp exec setpriv --reuid nobody --regid nogroup --clear-groups "$@"'' "$0" "$@"'
-        ) -join ' && '
+        # For this process alone /dev/kvm is a file that nobody may open, and PowerShell is where all may go, which its own folder need not be.
+        $script = @'
+            shift
+            touch "$0/locked" && chmod 0 "$0/locked" && mount --bind "$0/locked" /dev/kvm
+            mkdir "$0/pwsh" && mount --bind "$PSHOME" "$0/pwsh"
+            if [ "$DOTNET_ROOT" ]; then
+                mkdir "$0/dotnet" && mount --bind "$DOTNET_ROOT" "$0/dotnet" && export DOTNET_ROOT="$0/dotnet"
+            fi
+            HOME=/tmp exec setpriv --reuid nobody --regid nogroup --clear-groups "$0/pwsh/pwsh" "$@"
+'@
+        $commandLine = "export PSHOME='$PSHOME' && exec unshare --mount sh -ec '$script' `"`$0`" `"`$@`""
         $script:results = Invoke-Elsewhere $commandLine 'Get-KvmHost', "'web01', 'web02' | New-KvmVM"
     }
 
