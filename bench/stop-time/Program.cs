@@ -2,9 +2,9 @@
 // ptrace stop per ioctl; and how long the ioctls alone take, as a VMM with as many vCPUs issues them itself. All in one run, in turns. See run.sh.
 using System.Diagnostics;
 using System.Globalization;
+using KvmTsc.Discovery;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
 
 const int WarmUps = 40;

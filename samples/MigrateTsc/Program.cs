@@ -1,7 +1,9 @@
 // Migrates the TSC and the kvmclock of one VM to another with the engine alone, and has both guests confirm it:
 // what Invoke-TwoVMMigration.ps1 does with the cmdlets.
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
+using KvmTsc.Local;
 using KvmTsc.Migration;
 
 const int VcpuCount = 2;

@@ -1,5 +1,5 @@
 using System.Management.Automation;
-using KvmTsc.Machines;
+using KvmTsc.Local;
 
 namespace KvmTsc.PowerShell;
 

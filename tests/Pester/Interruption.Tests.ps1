@@ -58,7 +58,7 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
     ) {
         $vm = New-KvmVM web01
         Set-KvmVcpuTscOffset web01 -1000
-        $hold = ([KvmTsc.Machines.LocalMachines]::All | Where-Object { $_.Identity.Id -eq $vm.VMId }).Executor.Stop([Threading.CancellationToken]::None)
+        $hold = ([KvmTsc.Local.LocalMachines]::All | Where-Object { $_.Identity.Id -eq $vm.VMId }).Executor.Stop([Threading.CancellationToken]::None)
         try {
             $pipeline = Open-Pipeline "Get-KvmVM web01 | ForEach-Object { `$signal.Thread = [Threading.Thread]::CurrentThread; `$_ } | $Script"
             Wait-Until { $pipeline.Signal.Thread -and ($pipeline.Signal.Thread.ThreadState -band [Threading.ThreadState]::WaitSleepJoin) }

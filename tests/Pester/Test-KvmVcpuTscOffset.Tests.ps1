@@ -12,7 +12,7 @@ Describe 'Test-KvmVcpuTscOffset' -Tag Kvm {
     It 'passes the kernel''s own cases in a guest of its own' {
         $results = Test-KvmVcpuTscOffset
         $results.OffsetTicks | Should-BeCollection $kernelCases
-        $results | Should-All { $_ -is [KvmTsc.Machines.KvmTscOffsetTest] -and $_.Passed -and $null -eq $_.Reason }
+        $results | Should-All { $_ -is [KvmTsc.SelfTest.KvmTscOffsetTest] -and $_.Passed -and $null -eq $_.Reason }
     }
 
     It 'shows what it judges by: what the guest saw, between the host''s TSC plus offset before and after' {

@@ -1,5 +1,5 @@
 using KvmTsc.Clocks;
-using KvmTsc.Machines.Discovery;
+using KvmTsc.Discovery;
 
 namespace KvmTsc.Torture;
 

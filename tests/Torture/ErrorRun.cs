@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using KvmTsc.Clocks;
+using KvmTsc.Discovery;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Torture;
 

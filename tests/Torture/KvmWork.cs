@@ -1,5 +1,7 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 using KvmTsc.Migration;
 

@@ -1,8 +1,7 @@
 using System.Globalization;
+using KvmTsc.Discovery;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
-using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Torture;
 

@@ -2,8 +2,8 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
+using KvmTsc.Discovery;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 
 namespace KvmTsc.Torture;
 

@@ -6,6 +6,7 @@ using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
 using KvmTsc.PowerShell.Errors;
 using KvmTsc.PowerShell.Remoting;
+using KvmTsc.PowerShell.Wording;
 
 namespace KvmTsc.PowerShell.Commands;
 
@@ -118,7 +119,7 @@ public sealed class InvokeKvmTscMigrationCommand : RestoreCommand
         var preflight = RemoteCommands.Test(host, state, destination, PreflightOptions, ShowProgress, Cancellation);
         Warn(preflight.Findings, $"{host.Name}: ");
         preflight.Require();
-        return IsConfirmed($"{destination} on {host.Name}", () => RemoteCommands.Question(state, options, AtResume))
+        return IsConfirmed($"{destination} on {host.Name}", () => Questions.RestoreThere(state, options, AtResume))
             ? show => RemoteCommands.Restore(host, state, destination, options, AtResume ? TimeoutSeconds : null, show, Cancellation)
             : null;
     }

@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using KvmTsc.Local;
 using KvmTsc.Machines;
 
 namespace KvmTsc.PowerShell.Commands;

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Management.Automation;
 using KvmTsc.Clocks;
 using KvmTsc.Machines;
+using KvmTsc.PowerShell.Wording;
 
 namespace KvmTsc.PowerShell.Commands;
 

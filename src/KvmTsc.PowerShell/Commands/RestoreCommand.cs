@@ -3,6 +3,7 @@ using System.Management.Automation;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
+using KvmTsc.PowerShell.Wording;
 
 namespace KvmTsc.PowerShell.Commands;
 

@@ -1,5 +1,4 @@
 using System.Management.Automation;
-using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;

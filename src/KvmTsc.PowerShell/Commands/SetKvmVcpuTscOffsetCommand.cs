@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using KvmTsc.Clocks;
 using KvmTsc.Machines;
+using KvmTsc.PowerShell.Wording;
 
 namespace KvmTsc.PowerShell.Commands;
 

@@ -1,6 +1,7 @@
 using System.Management.Automation;
+using KvmTsc.Discovery;
+using KvmTsc.Local;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 using KvmTsc.PowerShell.Binding;
 
 namespace KvmTsc.PowerShell.Commands;

@@ -1,5 +1,7 @@
 using System.Management.Automation;
+using KvmTsc.Local;
 using KvmTsc.Machines;
+using KvmTsc.SelfTest;
 
 namespace KvmTsc.PowerShell.Commands;
 

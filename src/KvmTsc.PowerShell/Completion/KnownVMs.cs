@@ -1,3 +1,4 @@
+using KvmTsc.Discovery;
 using KvmTsc.Machines;
 
 namespace KvmTsc.PowerShell.Completion;

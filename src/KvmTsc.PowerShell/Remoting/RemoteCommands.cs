@@ -3,7 +3,6 @@ using System.Management.Automation;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
-using KvmTsc.PowerShell.Commands;
 
 namespace KvmTsc.PowerShell.Remoting;
 
@@ -73,14 +72,5 @@ internal static class RemoteCommands
             cancellationToken);
 
         return RemoteObject.From<KvmTscMigrationResult>(result, host.Name);
-    }
-
-    /// <summary>The question that is asked before: only the other host can tell how its VM's clocks stand.</summary>
-    public static string Question(KvmTscState state, TscRestoreOptions options, bool atResume)
-    {
-        var when = atResume ? "when the VM is resumed" : "at once";
-        var advanced = options.Downtime == TscDowntime.Count ? ", and the time since" : "";
-        return $"Restore the clocks of {state.VMName} {when}: kvmclock to {Text.Seconds(state.ClockNanoseconds)}{advanced}, "
-            + $"the TSC of {state.Vcpus.Count} vCPU(s) likewise (-Method {options.Method})";
     }
 }

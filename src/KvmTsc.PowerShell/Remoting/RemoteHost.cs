@@ -14,8 +14,6 @@ internal sealed class RemoteHost
 
     private const int Depth = 5;
 
-    private const double NanosecondsPerTick = 100;
-
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(100);
 
     private readonly PSSession _session;
@@ -74,9 +72,9 @@ internal sealed class RemoteHost
             questions.Add(question);
             if (!answer.MoveNext()) // waits; in vain when the session is lost
                 break;
-            var width = DateTime.UtcNow.Ticks - asked;
-            if (best is null || width * NanosecondsPerTick / 2 < best.UncertaintyNanoseconds)
-                best = new KvmClockComparison((answer.Current - asked - (width / 2.0)) * NanosecondsPerTick, width * NanosecondsPerTick / 2);
+            var comparison = KvmClockComparison.OfAnswer(asked, answer.Current, DateTime.UtcNow.Ticks);
+            if (best is null || comparison.UncertaintyNanoseconds < best.UncertaintyNanoseconds)
+                best = comparison;
         }
 
         questions.Complete();

@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
 
@@ -6,11 +7,6 @@ namespace KvmTsc.Clocks;
 /// <summary>The steps of batches that read and write clocks.</summary>
 internal static class ClockIoctls
 {
-    /// <summary>What a clock reading needs for the algorithm.</summary>
-    public const uint Triple = (uint)(KvmClockFlags.Realtime | KvmClockFlags.HostTsc);
-
-    public static bool HasTriple(uint flags) => (flags & Triple) == Triple;
-
     public static Slot<KvmClockData> GetClock(this IoctlBatch batch)
     {
         var slot = batch.Reserve<KvmClockData>();
@@ -68,7 +64,7 @@ internal static class ClockIoctls
 
     /// <summary>Ends the batch unless a clock reading has host TSC and CLOCK_REALTIME.</summary>
     public static void ExpectTriple(this IoctlBatch batch, Slot<KvmClockData> clock) =>
-        batch.Add(new BatchStep(BatchStepKind.ExpectBits, null, 0, clock.Offset + FlagsOffset, true, Triple));
+        batch.Add(new BatchStep(BatchStepKind.ExpectBits, null, 0, clock.Offset + FlagsOffset, true, KvmClockData.Triple));
 
     public static Slot<ulong> GetOffset(this IoctlBatch batch, int vcpuId)
     {

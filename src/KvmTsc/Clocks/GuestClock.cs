@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
 using KvmTsc.Machines;

@@ -1,5 +1,5 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
-using KvmTsc.Interop;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Clocks;

@@ -1,3 +1,4 @@
+using KvmTsc.Interop;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Clocks;

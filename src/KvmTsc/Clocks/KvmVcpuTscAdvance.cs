@@ -1,3 +1,5 @@
+using KvmTsc.Arithmetic;
+
 namespace KvmTsc.Clocks;
 
 /// <summary>By how much the TSC of one vCPU is advanced.</summary>

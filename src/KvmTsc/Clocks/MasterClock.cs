@@ -1,5 +1,6 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
-using KvmTsc.Interop;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Clocks;
@@ -15,11 +16,6 @@ public static class MasterClock
     /// (<c>kvm_synchronize_tsc</c> in arch/x86/kvm/x86.c).
     /// </summary>
     public const double DefaultMaximumAdvanceSeconds = 1;
-
-    private const string HypervClockSource = "hyperv_clocksource_tsc_page";
-
-    /// <summary>Whether KVM has master clocks on a host with this clocksource (<c>gtod_is_based_on_tsc</c>); true where it is not known.</summary>
-    public static bool IsPossibleWith(string? clockSource) => clockSource is null or "tsc" or HypervClockSource;
 
     /// <summary>Repairs a VM. One that needs no repair is left alone.</summary>
     /// <param name="machine">The VM.</param>
@@ -58,7 +54,7 @@ public static class MasterClock
     /// <summary>Refuses a host on which KVM has no master clock, whatever the offsets are.</summary>
     internal static void RefuseClockSource(Machine machine)
     {
-        if (IsPossibleWith(machine.ClockSource))
+        if (HostAbilities.AllowMasterClock(machine.ClockSource))
             return;
         throw new KvmException(
             KvmErrorId.ClockWithoutTriple,

@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Interop;
 
 namespace KvmTsc.Clocks;
@@ -13,7 +14,7 @@ internal sealed record MasterClockSwitch(KvmClockData Old, KvmClockData New, lon
     /// By how much kvmclock was moved. With the triple before, KVM adds the real time that passed, and the TSC of both readings tells what
     /// is wrong with that. Without, kvmclock is held back by the time from its reading to its setting, which is no more than both took.
     /// </summary>
-    public long JumpNanoseconds => ClockIoctls.HasTriple(Old.Flags)
+    public long JumpNanoseconds => Old.HasTriple
         ? TscArithmetic.Distance(Old.Clock + PvclockScale.ToNanoseconds(HostKHz).Apply(New.HostTsc - Old.HostTsc), New.Clock)
         : -SettingNanoseconds;
 }

@@ -21,7 +21,7 @@ internal sealed class TscSnapshot
     /// <summary>By vCPU id, ascending.</summary>
     public IReadOnlyDictionary<int, VcpuValues> Vcpus { get; }
 
-    public bool HasTriple => ClockIoctls.HasTriple(Clock.Flags);
+    public bool HasTriple => Clock.HasTriple;
 
     public bool OffsetsAreEqual => Vcpus.Values.Select(vcpu => vcpu.Offset).Distinct().Count() <= 1;
 

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 using KvmTsc.Interop;
 
 namespace KvmTsc.Execution;
@@ -73,7 +73,7 @@ public static unsafe class BatchRunner
     private static void Correct(ClockCorrection* correction, nint memory)
     {
         var elapsed = *(ulong*)(memory + correction->InstantSlot) - correction->SourceInstant;
-        var expected = correction->SourceClock + (ulong)(((UInt128)elapsed * correction->Multiplier) >> (int)correction->FractionBits);
+        var expected = correction->SourceClock + TscArithmetic.Scale(elapsed, correction->Multiplier, (int)correction->FractionBits);
         *(ulong*)(memory + correction->ResultSlot) += expected - *(ulong*)(memory + correction->ClockSlot);
     }
 

@@ -1,5 +1,5 @@
-using KvmTsc.Clocks;
-using KvmTsc.Machines.Discovery;
+using KvmTsc.Arithmetic;
+using KvmTsc.Hosts;
 
 namespace KvmTsc.Machines;
 

@@ -1,4 +1,3 @@
-using KvmTsc.Machines.Discovery;
 using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;

@@ -1,6 +1,6 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
-using KvmTsc.Machines.Discovery;
+using KvmTsc.Hosts;
 using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;

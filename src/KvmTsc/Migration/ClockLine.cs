@@ -1,6 +1,6 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
-using KvmTsc.Machines;
 
 namespace KvmTsc.Migration;
 

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 
@@ -105,7 +106,7 @@ public sealed class KvmTscState
     }
 
     /// <summary>The clock as it was read.</summary>
-    internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = ClockIoctls.Triple };
+    internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = KvmClockData.Triple };
 
     internal static void RequireEqualOffsets(string? vmName, IEnumerable<long> offsets)
     {

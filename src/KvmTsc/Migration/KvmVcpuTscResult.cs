@@ -1,3 +1,4 @@
+
 namespace KvmTsc.Migration;
 
 /// <summary>What became of one vCPU's TSC.</summary>

@@ -1,4 +1,4 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 
 namespace KvmTsc.Migration;
 

@@ -1,6 +1,8 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 

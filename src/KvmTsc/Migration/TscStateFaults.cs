@@ -1,6 +1,6 @@
 using System.Text;
-using KvmTsc.Clocks;
-using KvmTsc.Machines;
+using KvmTsc.Arithmetic;
+using KvmTsc.Hosts;
 
 namespace KvmTsc.Migration;
 

@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 
 namespace KvmTsc.Migration;

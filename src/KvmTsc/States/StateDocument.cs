@@ -3,7 +3,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Unicode;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 
 namespace KvmTsc.States;

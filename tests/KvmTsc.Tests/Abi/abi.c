@@ -75,7 +75,7 @@ static void constants(void)
     CONSTANT(KvmClockFlags.TscStable, KVM_CLOCK_TSC_STABLE);
     CONSTANT(KvmClockFlags.Realtime, KVM_CLOCK_REALTIME);
     CONSTANT(KvmClockFlags.HostTsc, KVM_CLOCK_HOST_TSC);
-    CONSTANT(ClockIoctls.Triple, KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC);
+    CONSTANT(KvmClockData.Triple, KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC);
     CONSTANT(ClockIoctls.FlagsOffset, offsetof(struct kvm_clock_data, flags));
     CONSTANT(ClockIoctls.RealtimeOffset, offsetof(struct kvm_clock_data, realtime));
     CONSTANT(ClockIoctls.HostTscOffset, offsetof(struct kvm_clock_data, host_tsc));

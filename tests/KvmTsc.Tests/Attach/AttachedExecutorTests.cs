@@ -1,11 +1,12 @@
 using System.Diagnostics;
 using System.Globalization;
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
+using KvmTsc.Discovery;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.Processes;

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Interop;
 using KvmTsc.Tests.Simulation;
 
 namespace KvmTsc.Tests.Clocks;

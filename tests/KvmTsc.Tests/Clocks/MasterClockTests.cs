@@ -1,6 +1,8 @@
 using FsCheck;
 using FsCheck.Fluent;
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
+using KvmTsc.Interop;
 using KvmTsc.Tests.Semantics;
 using KvmTsc.Tests.Simulation;
 
@@ -158,15 +160,6 @@ public sealed class MasterClockTests
         Assert.Contains("hpet", RefusedOf(machine, KvmErrorId.ClockWithoutTriple, 1, force).Message, StringComparison.Ordinal);
         Assert.Equal(stops, machine.Stops);
     }
-
-    [Theory]
-    [InlineData("tsc", true)]
-    [InlineData("hyperv_clocksource_tsc_page", true)]
-    [InlineData(null, true)]
-    [InlineData("hpet", false)]
-    [InlineData("kvm-clock", false)]
-    public void A_master_clock_needs_a_clocksource_that_is_a_TSC(string? clockSource, bool possible) =>
-        Assert.Equal(possible, MasterClock.IsPossibleWith(clockSource));
 
     [Fact]
     public void Where_KVM_leaves_the_master_clock_off_all_the_same_everything_is_put_back()

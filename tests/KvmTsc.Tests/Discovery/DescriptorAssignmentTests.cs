@@ -1,4 +1,4 @@
-using KvmTsc.Machines.Discovery;
+using KvmTsc.Discovery;
 
 namespace KvmTsc.Tests.Discovery;
 

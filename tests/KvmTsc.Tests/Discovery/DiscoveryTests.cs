@@ -1,5 +1,6 @@
+using KvmTsc.Discovery;
+using KvmTsc.Local;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 using KvmTsc.Processes;
 using KvmTsc.Tests.Kernel;
 

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
-using KvmTsc.Machines.Discovery;
+using KvmTsc.Discovery;
 
 namespace KvmTsc.Tests.Discovery;
 

@@ -1,5 +1,5 @@
+using KvmTsc.Discovery;
 using KvmTsc.Machines;
-using KvmTsc.Machines.Discovery;
 using KvmTsc.Tests.Kernel;
 
 namespace KvmTsc.Tests.Discovery;

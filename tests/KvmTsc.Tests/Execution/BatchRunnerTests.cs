@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Interop;

@@ -1,6 +1,6 @@
 using KvmTsc.Clocks;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
-using KvmTsc.Machines;
 using KvmTsc.Tests.Semantics;
 
 namespace KvmTsc.Tests.Kernel;

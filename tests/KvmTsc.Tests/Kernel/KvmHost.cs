@@ -1,5 +1,6 @@
 using System.Globalization;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
+using KvmTsc.Local;
 
 namespace KvmTsc.Tests.Kernel;
 

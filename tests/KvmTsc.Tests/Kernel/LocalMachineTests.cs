@@ -1,5 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Interop;
+using KvmTsc.Local;
 using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Semantics;

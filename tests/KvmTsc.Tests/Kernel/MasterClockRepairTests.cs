@@ -1,5 +1,6 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
-using KvmTsc.Machines;
+using KvmTsc.Local;
 using KvmTsc.Tests.Semantics;
 
 namespace KvmTsc.Tests.Kernel;

@@ -1,5 +1,5 @@
 using KvmTsc.Clocks;
-using KvmTsc.Machines;
+using KvmTsc.Local;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Semantics;
 

@@ -1,6 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
-using KvmTsc.Machines;
+using KvmTsc.SelfTest;
 using KvmTsc.Tests.Simulation;
 
 namespace KvmTsc.Tests.Kernel;

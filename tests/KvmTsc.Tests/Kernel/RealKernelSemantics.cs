@@ -1,3 +1,4 @@
+using KvmTsc.Local;
 using KvmTsc.Machines;
 using KvmTsc.Tests.Semantics;
 

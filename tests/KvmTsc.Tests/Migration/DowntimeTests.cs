@@ -1,5 +1,3 @@
-using KvmTsc.Clocks;
-using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 

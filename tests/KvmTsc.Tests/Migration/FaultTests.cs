@@ -1,5 +1,3 @@
-using KvmTsc.Clocks;
-using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 
 namespace KvmTsc.Tests.Migration;

@@ -1,5 +1,5 @@
 using FsCheck.Fluent;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 

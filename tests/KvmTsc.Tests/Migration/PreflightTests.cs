@@ -1,6 +1,7 @@
 using FsCheck;
 using FsCheck.Fluent;
 using KvmTsc.Clocks;
+using KvmTsc.Interop;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.Processes;

@@ -1,5 +1,4 @@
 using KvmTsc.Clocks;
-using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Semantics;
 using KvmTsc.Tests.Simulation;

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Interop;
 using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 

@@ -1,4 +1,4 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
 using KvmTsc.Machines;

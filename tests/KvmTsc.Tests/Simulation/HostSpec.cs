@@ -1,4 +1,4 @@
-using KvmTsc.Clocks;
+using KvmTsc.Interop;
 
 namespace KvmTsc.Tests.Simulation;
 

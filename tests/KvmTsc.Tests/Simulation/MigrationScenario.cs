@@ -1,7 +1,6 @@
 using FsCheck;
 using FsCheck.Fluent;
 using KvmTsc.Clocks;
-using KvmTsc.Machines;
 using KvmTsc.Migration;
 
 namespace KvmTsc.Tests.Simulation;

@@ -1,5 +1,6 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 using KvmTsc.Processes;
 

@@ -1,4 +1,4 @@
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 
 namespace KvmTsc.Tests.Simulation;

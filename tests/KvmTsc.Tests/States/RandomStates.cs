@@ -1,5 +1,5 @@
 using System.Text.Json;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 
 namespace KvmTsc.Tests.States;

@@ -1,4 +1,3 @@
-using KvmTsc.Clocks;
 using KvmTsc.Migration;
 using KvmTsc.States;
 using KvmTsc.Tests.Simulation;

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 using KvmTsc.States;
 using KvmTsc.Tests.Simulation;

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using KvmTsc.Migration;
 using KvmTsc.States;
 using KvmTsc.Tests.Simulation;
 

@@ -1,5 +1,5 @@
-using KvmTsc.Processes;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 

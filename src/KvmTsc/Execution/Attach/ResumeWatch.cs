@@ -196,7 +196,7 @@ internal sealed class ResumeWatch : IDisposable
                 break;
             case { IsSystemCall: true }:
                 thread.ReadRegs();
-                if (thread.EntersSystemCall(SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
+                if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
                     Enter(thread);
                 else
                     thread.ResumeToSystemCall(0);

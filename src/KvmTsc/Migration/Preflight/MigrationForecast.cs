@@ -1,4 +1,4 @@
-using KvmTsc.Clocks;
+using KvmTsc.Arithmetic;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Migration.Preflight;

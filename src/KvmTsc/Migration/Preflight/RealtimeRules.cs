@@ -1,4 +1,4 @@
-using KvmTsc.Machines;
+using KvmTsc.Hosts;
 
 namespace KvmTsc.Migration.Preflight;
 

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Migration.Preflight;

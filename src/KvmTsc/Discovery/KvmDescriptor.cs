@@ -1,0 +1,47 @@
+using KvmTsc.Processes;
+using System.Buffers.Text;
+
+namespace KvmTsc.Discovery;
+
+/// <summary>A descriptor of a process that is one of KVM's.</summary>
+/// <param name="Number">The descriptor.</param>
+/// <param name="VcpuId">The vCPU, null for a VM.</param>
+internal readonly record struct KvmDescriptor(int Number, int? VcpuId)
+{
+    /// <summary>Room for every link that <see cref="Parse"/> takes, and one byte more, which tells that a link is none of them.</summary>
+    public const int LinkLength = 40;
+
+    /// <summary>Whether it is of a VM.</summary>
+    public bool IsVM => VcpuId is null;
+
+    /// <summary>The descriptor behind a link of /proc/PID/fd, null if it is none of KVM's.</summary>
+    public static KvmDescriptor? Parse(int number, ReadOnlySpan<byte> link)
+    {
+        if (link.SequenceEqual("anon_inode:kvm-vm"u8))
+            return new KvmDescriptor(number, null);
+        var prefix = "anon_inode:kvm-vcpu:"u8;
+        return link.StartsWith(prefix) && Utf8Parser.TryParse(link[prefix.Length..], out int id, out var length)
+            && prefix.Length + length == link.Length && id >= 0
+            ? new KvmDescriptor(number, id)
+            : null;
+    }
+
+    /// <summary>KVM's descriptors of a process, ascending; null if the process is gone or may not be looked at.</summary>
+    public static IReadOnlyList<KvmDescriptor>? Read(int processId)
+    {
+        using var directory = NumberedDirectory.Open($"/proc/{processId}/fd");
+        if (directory is null)
+            return null;
+
+        List<KvmDescriptor>? found = null;
+        Span<byte> buffer = stackalloc byte[LinkLength];
+        foreach (var number in directory.ReadNumbers())
+        {
+            if (Parse(number, directory.ReadLink(number, buffer)) is { } descriptor)
+                (found ??= []).Add(descriptor);
+        }
+
+        found?.Sort((a, b) => a.Number.CompareTo(b.Number));
+        return found ?? (IReadOnlyList<KvmDescriptor>)[];
+    }
+}

@@ -1,0 +1,93 @@
+using KvmTsc.Arithmetic;
+using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Hosts;
+using KvmTsc.Machines;
+using KvmTsc.Processes;
+
+namespace KvmTsc.Discovery;
+
+/// <summary>A VM that another process of this host runs, as it was when it was looked at.</summary>
+public sealed class ProcessMachine : HostMachine
+{
+    private static readonly Lazy<HostTscTraits> s_hostTsc = new(() => LocalHost.Tsc);
+    private readonly bool _isOnlyVM;
+
+    internal ProcessMachine(VMIdentity identity, string vmm, ulong startTime, FoundVM vm, bool isOnlyVM)
+    {
+        Identity = identity;
+        Vmm = vmm;
+        StartTime = startTime;
+        Found = vm;
+        _isOnlyVM = isOnlyVM;
+        Executor = Found.IsDoubtful ? new RefusingExecutor(Doubt()) : new AttachedExecutor(Target);
+    }
+
+    /// <inheritdoc/>
+    public override VMIdentity Identity { get; }
+
+    /// <inheritdoc/>
+    public override string Vmm { get; }
+
+    /// <summary>When its process started, in ticks since boot: a process id that was reused has another.</summary>
+    public ulong StartTime { get; }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> VcpuIds => Found.VcpuIds;
+
+    /// <inheritdoc/>
+    public override IVMExecutor Executor { get; }
+
+    /// <inheritdoc/>
+    public override HostTscTraits HostTsc => s_hostTsc.Value;
+
+    /// <summary>Whether its guest ever ran, by debugfs; taken for granted where that cannot be read.</summary>
+    public override bool GuestHasRun => VcpuIds.Any(id => Debugfs?.ReadThread(id) != 0);
+
+    /// <summary>Whether only the order of the process's descriptors tells its vCPUs from those of the process's other VMs.</summary>
+    public bool IsAssignedByOrder => Found.IsByOrder;
+
+    /// <summary>What an executor has to know of it.</summary>
+    public AttachTarget Target => new(
+        Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors.ToDictionary(vcpu => vcpu.Key, vcpu => vcpu.Value[0]), Debugfs?.Directory);
+
+    /// <inheritdoc/>
+    internal override VMDebugfs? Debugfs => Found.Debugfs;
+
+    /// <summary>Its descriptors.</summary>
+    internal FoundVM Found { get; }
+
+    /// <inheritdoc/>
+    public override AttachObstacle? FindAttachObstacle()
+    {
+        var circumstances = ProcessStat.Read($"/proc/{Identity.ProcessId}")?.StartTime == StartTime ? AttachCircumstances.Read(Identity.ProcessId) : null;
+        return circumstances is null
+            ? new AttachObstacle(KvmErrorId.ProcessGone, $"Process {Identity.ProcessId} has ended.", "List the VMs there are with Get-KvmVM.")
+            : circumstances.FindObstacle() ?? (Found.IsDoubtful ? Doubt() : null);
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<KvmVcpu> DescribeVcpus()
+    {
+        var threads = new VcpuThreads(Identity.ProcessId, Found, _isOnlyVM);
+        return [.. VcpuIds.Select(Describe)];
+
+        KvmVcpu Describe(int id)
+        {
+            var (threadId, state) = threads.Look(id);
+            return new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId, state);
+        }
+    }
+
+    private AttachObstacle Doubt() => new(
+        KvmErrorId.AttachUnsupported,
+        $"Which of the vCPU descriptors of process {Identity.ProcessId} belong to {Identity.Name} cannot be told for certain.",
+        Debugfs is null
+            ? "Run as root, with debugfs mounted (mount -t debugfs none /sys/kernel/debug)."
+            : "Try again while its guest runs and is idle: a waiting vCPU thread tells which descriptor is its own.");
+
+    private sealed class RefusingExecutor(AttachObstacle obstacle) : IVMExecutor
+    {
+        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null) => throw obstacle.ToException();
+    }
+}

@@ -1,0 +1,91 @@
+using System.Globalization;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+using KvmTsc.Processes;
+
+namespace KvmTsc.Discovery;
+
+/// <summary>
+/// Finds the VMs of other processes. A process that runs VMs has descriptors of them, which procfs shows as <c>anon_inode:kvm-vm</c> and
+/// <c>anon_inode:kvm-vcpu:N</c>; whether it is QEMU or another VMM only matters for the names.
+/// </summary>
+public static class VMDiscovery
+{
+    private const int Looks = 5;
+
+    /// <summary>The VMs of every other process that may be looked at, by process.</summary>
+    public static IReadOnlyList<Machine> All()
+    {
+        var debugfs = new Lazy<DebugfsIndex>(DebugfsIndex.Read);
+        return
+        [
+            .. NumberedDirectory.Read("/proc")
+                .Where(id => id != Environment.ProcessId)
+                .Order()
+                .SelectMany(id => Find(id, debugfs)),
+        ];
+    }
+
+    /// <summary>The VMs of one other process, none if there is no such process.</summary>
+    /// <exception cref="KvmException">It may not be looked at.</exception>
+    public static IReadOnlyList<Machine> Of(int processId)
+    {
+        if (processId == Environment.ProcessId)
+            return [];
+        if (!MayBeLookedAt(processId))
+            throw Forbidden(processId);
+        return [.. Find(processId, new Lazy<DebugfsIndex>(DebugfsIndex.Read))];
+    }
+
+    private static IEnumerable<ProcessMachine> Find(int processId, Lazy<DebugfsIndex> debugfs)
+    {
+        // Nearly no process has any, so this comes first; for one that has, what counts is read once its identity is known.
+        if (!HasVM(KvmDescriptor.Read(processId)) || ProcessStat.Read($"/proc/{processId}") is not { } stat)
+            return [];
+        var vms = FindSettled(processId, stat.ParentId, debugfs);
+        var commandLine = VmmCommandLine.Read(processId);
+        var name = commandLine.VMName ?? KernelFiles.ReadLine($"/proc/{processId}/comm");
+        return IsStill(processId, stat) ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine.Vmm, name ?? commandLine.Vmm)) : [];
+    }
+
+    /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
+    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, Lazy<DebugfsIndex> debugfs)
+    {
+        IReadOnlyList<FoundVM> vms = [];
+        for (var look = 0; look < Looks; look++)
+        {
+            vms = ProcessVMs.Find(processId, parentId, KvmDescriptor.Read(processId) ?? [], debugfs.Value);
+            if (!vms.Any(vm => vm.IsDoubtful))
+                break;
+        }
+
+        return vms;
+    }
+
+    /// <summary>A process is named after its VM. One that has several gives each of them its descriptor as well, to tell them apart.</summary>
+    private static ProcessMachine Describe(int processId, ProcessStat stat, FoundVM vm, bool isOnlyVM, string vmm, string name)
+    {
+        var id = string.Create(CultureInfo.InvariantCulture, $"{processId}:{vm.Descriptor}");
+        var identity = new VMIdentity(isOnlyVM ? name : string.Create(CultureInfo.InvariantCulture, $"{name}:{vm.Descriptor}"), processId, id);
+        return new ProcessMachine(identity, vmm, stat.StartTime, vm, isOnlyVM);
+    }
+
+    /// <summary>
+    /// Whether the kernel lets us follow its descriptors. Their directory does not tell: who has CAP_DAC_READ_SEARCH may open it, and see no
+    /// link in it. The environment takes the same rights as the links, and is there to be opened, whatever the process is like.
+    /// </summary>
+    private static bool MayBeLookedAt(int processId)
+    {
+        var descriptor = LibC.Open($"/proc/{processId}/environ", LibC.O_CLOEXEC);
+        if (descriptor >= 0)
+            _ = LibC.Close(descriptor);
+        return -descriptor is not (Errno.EACCES or Errno.EPERM);
+    }
+
+    private static bool HasVM(IReadOnlyList<KvmDescriptor>? descriptors) => descriptors?.Any(descriptor => descriptor.IsVM) ?? false;
+
+    private static bool IsStill(int processId, ProcessStat stat) => ProcessStat.Read($"/proc/{processId}")?.StartTime == stat.StartTime;
+
+    private static KvmException Forbidden(int processId) => new(
+        KvmErrorId.AttachDenied, $"{CurrentUser.Name} may not look at process {processId}.", "Run as root, or as the user of that process.");
+}

@@ -1,0 +1,168 @@
+using System.Runtime.InteropServices;
+using KvmTsc.Interop;
+
+namespace KvmTsc.Execution.Attach;
+
+/// <summary>
+/// The thread that runs the payload. It maps the payload's memory itself, and from then on comes home by itself, whatever becomes of us: first by
+/// its frames, which unmap that memory and return to where it was, then by the payload's code.
+/// </summary>
+internal sealed class Carrier
+{
+    private const int SysMmap = 9;
+    private const int SysMunmap = 11;
+    private const int SysTgkill = 234;
+    private const int MapFixedNoReplace = 0x100000;
+
+    private readonly AttachPreparation _preparation;
+    private readonly UserRegs _home;
+    private readonly SignalFrames _frames;
+    private bool _isInFlight;
+    private bool _isAtPayload;
+
+    private Carrier(AttachPreparation preparation, Tracee thread, UserRegs home, SignalFrames frames)
+    {
+        _preparation = preparation;
+        Thread = thread;
+        _home = home;
+        _frames = frames;
+    }
+
+    /// <summary>The thread.</summary>
+    public Tracee Thread { get; }
+
+    private ulong Data => _preparation.Address + Payload.DataOffset;
+
+    /// <summary>Prepares a thread that stands still; null if there is no room on its stack.</summary>
+    public static Carrier? Of(AttachPreparation preparation, Tracee thread)
+    {
+        if (thread.Regs.Cs != UserRegs.Code64)
+            throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
+        var home = thread.Home;
+        var flightMask = FlightMask(preparation);
+        var frames = new SignalFrames(preparation.Instructions, home, thread.ReadSignalMask(), flightMask, thread.ReadXstate(), Flight(preparation, thread));
+        return preparation.Maps.IsWritable(frames.Address, home.Rsp) ? new Carrier(preparation, thread, home, frames) : null;
+    }
+
+    /// <summary>Has it map the payload's memory. From here on it comes home by itself.</summary>
+    public void Start()
+    {
+        if (_preparation.SuspendsSeccomp)
+            Thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
+        Write(_frames.Address, _frames.Bytes, "the stack");
+        Thread.WriteRegs(_frames.StartWith(MapCode));
+        Thread.IsDiverted = true;
+        Thread.WriteSignalMask(FlightMask(_preparation));
+        _isInFlight = true;
+        Thread.Resume(0);
+    }
+
+    /// <summary>Waits until it has mapped the memory, and puts the payload's code there.</summary>
+    /// <param name="holds">How many threads are held.</param>
+    /// <param name="unusual">Called now and then once it takes unusually long.</param>
+    public void Land(int holds, Action unusual)
+    {
+        Await(unusual);
+        _isInFlight = false;
+        Write(_preparation.Address, Payload.Code(holds), "the payload's memory");
+    }
+
+    /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
+    public PayloadImage Place(PayloadImage image, IEnumerable<Tracee> held)
+    {
+        image.Complete(held, Thread.InnermostId, _frames.Last);
+        Write(Data, image.Bytes, "the payload's data");
+        Thread.WriteRegs(Entry());
+
+        // From here on it goes home by the payload's code, which leaves the memory mapped: by its frames it would unmap it, and others are there soon.
+        _isAtPayload = true;
+        return image;
+    }
+
+    /// <summary>
+    /// Only now, with the carrier on its way, may anybody wait for it. What is in one page is written at once or not, even by one who dies
+    /// meanwhile; where it is not, the holds are closed first, which the carrier opens in any case.
+    /// </summary>
+    public void Arm(PayloadImage image)
+    {
+        const int PageSize = 4096;
+        var armed = image.Armed;
+        if (armed.Length > PageSize)
+        {
+            Write(Data + Payload.HoldsOffset, armed[Payload.HoldsOffset..], "the holds");
+            armed = armed[..Payload.HoldsOffset];
+        }
+
+        Write(Data, armed, "the payload's data");
+    }
+
+    /// <summary>Waits until it has done what it was sent to do.</summary>
+    /// <param name="unusual">Called now and then once it takes unusually long.</param>
+    public void Await(Action unusual)
+    {
+        if (!Thread.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId, unusual))
+        {
+            throw Thread.IsGone
+                ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")
+                : AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.");
+        }
+    }
+
+    /// <summary>Takes over what the payload left.</summary>
+    public BatchOutcome ReadBack(PayloadImage image) => image.ReadBack(Data);
+
+    /// <summary>Brings it back to where it was, and lets it go.</summary>
+    /// <param name="unusual">Called now and then once it takes unusually long.</param>
+    public void Release(Action unusual)
+    {
+        try
+        {
+            if (_isInFlight)
+                Await(unusual);
+
+            // Where the payload was not in place yet, the frames lead home from where the carrier stands.
+            if (_isAtPayload)
+                Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
+            if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
+                Thread.RunTo(_home.Rip);
+        }
+        catch (KvmException)
+        {
+            // It has ended, or else comes home by the payload's own code.
+        }
+
+        Thread.Detach();
+    }
+
+    private SignalFrames.Call MapCode => new(
+        SysMmap, _preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC,
+        LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue);
+
+    private static ulong FlightMask(AttachPreparation preparation) => ~(1UL << (preparation.Signal - 1));
+
+    private static SignalFrames.Call Unmap(AttachPreparation preparation) => new(SysMunmap, preparation.Address, (ulong)preparation.Length);
+
+    private static SignalFrames.Call[] Flight(AttachPreparation preparation, Tracee thread) =>
+    [
+        new(
+            SysMmap, preparation.Address + Payload.DataOffset, (ulong)preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE,
+            LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue),
+        new(SysTgkill, (ulong)preparation.ProcessInnermostId, (ulong)thread.InnermostId, (ulong)preparation.Signal),
+        Unmap(preparation),
+    ];
+
+    private UserRegs Entry()
+    {
+        var regs = _home;
+        (regs.OrigRax, regs.Rip, regs.Eflags) = (ulong.MaxValue, _preparation.Address, 0x202);
+        (regs.Rbx, regs.Rsp) = (Data, _frames.Address);
+        return regs;
+    }
+
+    private void Write(ulong address, ReadOnlySpan<byte> bytes, string what)
+    {
+        var result = LibC.Pwrite(_preparation.Memory, bytes, address);
+        if (result < 0)
+            throw AttachErrors.Failed($"Writing {what} in {_preparation.Target.VMName} failed: {Marshal.GetPInvokeErrorMessage(-result)}.");
+    }
+}
