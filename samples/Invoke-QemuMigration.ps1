@@ -299,12 +299,23 @@ function Format-Run($Title, $Runs) {
     }
 }
 
-# Whether the guest noticed nothing.
-function Test-Run($Run) {
+# What is wrong with how the guest was left, with what was measured.
+function Get-Fault($Run) {
     $verdict = $Run.Verdict
-    -not $verdict.WrongSamples -and -not $verdict.Apart -and -not $verdict.Backwards -and -not $Run.Messages -and
-        ($Session -or -not (Compare-Object $Run.Before.Offsets.Ticks $Run.After.Offsets.Ticks -SyncWindow 0)) -and
-        $Run.Before.ClockSource -eq $Run.After.ClockSource
+    if ($verdict.WrongSamples) {
+        $farthest = $verdict.First.Distance | Sort-Object { [Math]::Abs($_) } | Select-Object -Last 1
+        "$($verdict.WrongSamples) of $($verdict.Samples) samples are wrong, the first after the resume by $(Format-Millisecond $farthest) ms"
+    }
+    if ($verdict.Apart) { "its clocks and its TSC parted $($verdict.Apart) times" }
+    if ($verdict.Backwards) { "a clock of its went back $($verdict.Backwards) times" }
+    if ($Run.Messages) { "its kernel said: $($Run.Messages -join ' | ')" }
+    $before, $after = $Run.Before.Offsets.Ticks, $Run.After.Offsets.Ticks
+    if (-not $Session -and (Compare-Object $before $after -SyncWindow 0)) {
+        "its TSC offsets were $($before -join ', ') and are $($after -join ', ')"
+    }
+    if ($Run.Before.ClockSource -ne $Run.After.ClockSource) {
+        "its clock source was $($Run.Before.ClockSource) and is $($Run.After.ClockSource)"
+    }
 }
 
 try {
@@ -318,8 +329,9 @@ finally {
 }
 Format-Run "$Scenario$($DestinationHost ? " to $DestinationHost" : ''), guest on $ClockSource" $runs
 if ($runs.Contains('With KvmTsc')) {
-    if (-not (Test-Run $runs['With KvmTsc'])) {
-        throw 'With KvmTsc the guest was not left as it should have been.'
+    $faults = @(Get-Fault $runs['With KvmTsc'])
+    if ($faults) {
+        throw "With KvmTsc the guest was not left as it should have been: $($faults -join '; ')."
     }
     $Session ? 'With KvmTsc the guest lost no more time than the clocks of both hosts may be apart, and noticed nothing.' :
         'With KvmTsc the guest lost no time, and noticed nothing.'

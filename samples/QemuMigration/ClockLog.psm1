@@ -95,7 +95,7 @@ function Measure-ClockLine($Sample) {
 
 # Finds how far the sample's farthest reading is from the line, in ns, and whether that is too far. A reading is on the line if it may
 # have been taken while the line passed through it.
-function Set-Verdict($Line, $Sample, [decimal] $ToleranceNanoseconds, [decimal] $TolerancePpm) {
+function Measure-Distance($Line, $Sample, [decimal] $ToleranceNanoseconds, [decimal] $TolerancePpm) {
     $index = 0
     foreach ($clock in $Line.Keys) {
         $point = $Line[$clock]
@@ -172,15 +172,15 @@ function Compare-GuestClock {
         [decimal] $ToleranceNanoseconds = 5000,
         [decimal] $TolerancePpm = 0.2
     )
-    $place = Find-Place $Before $After $OnAnotherHost
+    $place = Find-Place -Before $Before -After $After -OnAnotherHost $OnAnotherHost
     $rate = ($place.Host.Real - $Before.Host.Real) / ($place.Host.Tsc - $Before.Host.Tsc)
     $stoppedAt, $resumedAt = $Stopped, $Resumed | ForEach-Object { $Before.Host.Tsc + ($_ - $Before.Host.Real) / $rate }
 
-    $old = @(ConvertFrom-ClockLog $Before.Log $Before.Offsets[0] @{ From = 0d; To = 0d; Scale = 1d })
+    $old = @(ConvertFrom-ClockLog -Line $Before.Log -Offset $Before.Offsets[0] -Place @{ From = 0d; To = 0d; Scale = 1d })
     $line = Measure-ClockLine $old
-    $new = @(ConvertFrom-ClockLog $After.Log $After.Offsets[0] $place)
+    $new = @(ConvertFrom-ClockLog -Line $After.Log -Offset $After.Offsets[0] -Place $place)
     foreach ($sample in $new) {
-        Set-Verdict $line $sample $ToleranceNanoseconds $TolerancePpm
+        Measure-Distance -Line $line -Sample $sample -ToleranceNanoseconds $ToleranceNanoseconds -TolerancePpm $TolerancePpm
     }
     # A sample that seems to be from when the guest stood still is one that a later change of the offset has moved there.
     $lived = $new.Where({ $_.Tsc[3] -ge $resumedAt })

@@ -7,7 +7,7 @@
         DisableV5 = $true
     }
     Output     = @{
-        Verbosity           = 'Normal'
+        Verbosity           = 'Detailed'
         StackTraceVerbosity = 'FirstLine'
         RenderMode          = 'Plaintext'
         CIFormat            = 'None'
