@@ -55,7 +55,8 @@ internal sealed class ErrorRun(Options options, Counts counts)
         using var tracer = Process.Start(new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--seize"]) { RedirectStandardOutput = true })!;
         tracer.StandardOutput.ReadLine();
         Expect("another tracer is there", target, s_root, nameof(KvmErrorId.AlreadyTraced));
-        tracer.Kill();
+        using (var kill = Process.Start("kill", [$"{tracer.Id}"]))
+            kill.WaitForExit();
         tracer.WaitForExit();
         Expect("the other tracer has gone", target, s_root, Done);
     });

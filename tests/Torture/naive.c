@@ -5,7 +5,7 @@
 // naive PID [--count N] [--write A,B]    reads the clock and every vCPU's offset and frequency, or writes offset A, then B, and so on;
 //                                        prints a line per attach: microseconds to stop, to issue, to release
 // naive PID --write A,B --killed         does so until it is killed at a random instant of issuing, by the kernel, as it asked for
-// naive PID --seize                      only traces all threads, until it is killed, as a debugger would
+// naive PID --seize                      only traces all threads, until SIGTERM, as a debugger would
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -181,19 +181,30 @@ static void inject(pid_t thread, bool write, int64_t offset)
         fail("PTRACE_SETREGS");
 }
 
-static void seize_until_killed(void)
+// A tracer that is killed between the waitpid for a signal's stop and its PTRACE_CONT takes the signal along. This one ends where it has consumed
+// none: the kernel then lets the threads go, with what they are on their way to. (PTRACE_DETACH takes a stop first, which would end their waits.)
+static void seize_until_terminated(void)
 {
+    sigset_t signals;
+    int number;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
     seize_all();
     printf("%d threads\n", thread_count);
     fflush(stdout);
-    for (;;) {
+    do {
         int status;
-        pid_t thread = waitpid(-1, &status, __WALL);
-        if (thread > 0 && WIFSTOPPED(status))
-            ptrace(PTRACE_CONT, thread, 0, status >> 16 ? 0 : WSTOPSIG(status));
-        else if (thread < 0)
+        pid_t thread;
+        while ((thread = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
+            if (WIFSTOPPED(status))
+                ptrace(PTRACE_CONT, thread, 0, status >> 16 ? 0 : WSTOPSIG(status));
+        if (thread < 0)
             exit(0);
-    }
+        sigwait(&signals, &number);
+    } while (number != SIGTERM);
+    exit(0);
 }
 
 static void be_killed_within(double microseconds)
@@ -229,7 +240,7 @@ int main(int count, char **arguments)
         return 2;
     }
     if (count == 3 && !strcmp(arguments[2], "--seize"))
-        seize_until_killed();
+        seize_until_terminated();
     srandom((unsigned)getpid());
     find_descriptors();
     find_syscall();
