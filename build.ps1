@@ -105,7 +105,7 @@ function Write-News([string] $Message) {
 # --- Testing
 
 # A command on one KVM host or on two, of which nothing is left but the results.
-function Get-LabCommand([string[]] $Command, [string[]] $Options) {
+function Get-LabCommand([string[]] $Command, [string[]] $Options = @()) {
     @($Lab, 'exec', '--cpus', '1', '--attempts', '2', '--timeout', '3600', '--writable', $Results) + $Options + '--' + $Command
 }
 
