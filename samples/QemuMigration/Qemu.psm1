@@ -69,8 +69,8 @@ function Open-Qemu {
     )
     $files = Join-Path $Directory $Name
     $arguments = '-nodefaults', '-no-user-config', '-display', 'none', '-name', $Name, '-accel', 'kvm', '-qmp', "unix:$files.qmp,server=on,wait=off" + $Options
-    # The guest's loops never rest: niced, they leave the processors to those who watch them. What QEMU says is wanted where it fails.
-    $start = [Diagnostics.ProcessStartInfo]::new('sh', [string[]] ('-c', 'exec nice -n 5 qemu-system-x86_64 "$@" 2>"$0"', "$files.errors" + $arguments))
+    # What QEMU says is wanted where it fails.
+    $start = [Diagnostics.ProcessStartInfo]::new('sh', [string[]] ('-c', 'exec qemu-system-x86_64 "$@" 2>"$0"', "$files.errors" + $arguments))
     $guest = $Guests[$Name] = [pscustomobject]@{
         Name       = $Name
         Session    = $null
@@ -93,6 +93,8 @@ function Open-Qemu {
         $guest.Writer.AutoFlush = $true
         $null = $guest.Reader.ReadLine() # the greeting
         $null = Invoke-Qmp $guest qmp_capabilities
+        # The guest's loops never rest: niced, they leave the processors to QEMU's other threads, and to those who watch them.
+        renice -n 19 -p @((Invoke-Qmp $guest query-cpus-fast).'thread-id') | Out-Null
         $guest
     }
     catch {

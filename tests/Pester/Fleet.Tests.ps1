@@ -6,10 +6,10 @@ Describe 'The sample Invoke-FleetMigration.ps1' -Tag Kvm {
         $script:sample = (Resolve-Path "$PSScriptRoot/../../samples/Invoke-FleetMigration.ps1").ProviderPath
 
         $script:sessions = @{}
-        foreach ($name in 'h1', 'h2') {
-            $sessions[$name] = New-PSSession -HostName $name
-            Invoke-Command $sessions[$name] { Import-Module $using:manifest } | Out-Null
+        foreach ($session in New-PSSession -HostName h1, h2) {
+            $sessions[$session.ComputerName] = $session
         }
+        Invoke-Command @($sessions.Values) { Import-Module $using:manifest } | Out-Null
 
         function Get-Offset([string] $HostName, [string] $Name) {
             Invoke-Command $sessions[$HostName] { (Get-KvmVcpuTscOffset $using:Name).OffsetTicks }
@@ -129,9 +129,10 @@ Describe 'The sample Invoke-FleetMigration.ps1' -Tag Kvm {
 
     It 'opens sessions by itself, reports a host that cannot be reached, and tells its exit status' {
         $columns + "nobody,h2,nothing,h2`nweb01,127.0.0.1:1,web01,h2" | Set-Content $TestDrive/plan.csv
-        $command = "& '$sample' '$TestDrive/plan.csv' -Module '$manifest' | Export-Csv '$TestDrive/outcome.csv'; exit `$LASTEXITCODE"
-        $output = & pwsh -NoProfile -NonInteractive -Command $command 2>&1 | Out-String
-        $LASTEXITCODE | Should-Be 1 -Because $output
+        $before = (Get-PSSession).Id
+        & $sample $TestDrive/plan.csv -Module $manifest | Export-Csv $TestDrive/outcome.csv
+        $LASTEXITCODE | Should-Be 1
+        (Get-PSSession).Id | Should-BeCollection $before
         $rows = Import-Csv $TestDrive/outcome.csv
         $rows.Outcome | Should-BeCollection Refused, Refused
         $rows[0].Error | Should-BeLikeString '*nobody*'
