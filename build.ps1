@@ -132,7 +132,7 @@ function Get-TestTier {
     @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) $WithoutRandomAddresses }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel' }
-    @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest") }
+    @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); OnlyWaits = $true }
     Get-CheckTier
 }
 
@@ -164,17 +164,18 @@ function Invoke-Tier([hashtable[]] $Tier) {
     }
 }
 
-# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one.
-# Tells how far they are, and returns a count of each as it ends.
+# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one. One
+# that mostly waits, for hosts of its own, runs beside them. Tells how far they are, and returns a count of each as it ends.
 function Invoke-AllTier([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
     Write-News "Running $($Tier.Count) tiers of tests, $atOnce at once"
-    $waiting = [Collections.Generic.Queue[hashtable]]::new($Tier)
+    $waiting = [Collections.Generic.Queue[hashtable]]::new([hashtable[]] $Tier.Where({ -not $_['OnlyWaits'] }))
     $running = [Collections.Generic.List[object]]::new()
+    $Tier.Where({ $_['OnlyWaits'] }) | ForEach-Object { $running.Add((Invoke-TierProcess $_)) }
     $news = [Diagnostics.Stopwatch]::StartNew()
     try {
         while ($waiting.Count -or $running.Count) {
-            while ($waiting.Count -and $running.Count -lt $atOnce) {
+            while ($waiting.Count -and $running.Where({ -not $_.OnlyWaits }).Count -lt $atOnce) {
                 $running.Add((Invoke-TierProcess $waiting.Dequeue()))
             }
             Start-Sleep -Milliseconds 200
@@ -202,7 +203,7 @@ function Invoke-TierProcess([hashtable] $Tier) {
     $start = [Diagnostics.ProcessStartInfo]::new('setpriv', [string[]] (@('--pdeathsig', 'TERM', 'setsid', 'bash', '-c', $script, $log) + $Tier.Command))
     $start.Environment['NO_COLOR'] = '1'
     Write-News "Begun: $($Tier.Name)"
-    @{ Name = $Tier.Name; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
+    @{ Name = $Tier.Name; OnlyWaits = $Tier['OnlyWaits']; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
 }
 
 function Get-LastLine([hashtable] $Tier) {

@@ -227,7 +227,7 @@ Describe 'Invoke-KvmTscMigration' -Tag Kvm {
             $observed = Invoke-Interactive $_
             $observed.Output | Should-BeCollection @()
             $observed.Questions | Should-BeCollection @()
-            $observed.Lines[0] | Should-MatchString ('Restore the clocks of web01 \(process \d+\): kvmclock from \d+\.\d{9} s to 864\d\d\.\d{9} s, ' +
+            $observed.Lines[0] | Should-MatchString ('Restore the clocks of web01 \(process \d+\): kvmclock from \d+\.\d{9} s to 86[4-9]\d\d\.\d{9} s, ' +
                 'TSC offset of 2 vCPU\(s\) from -5000 to 1000000000000000 ticks.*" on target "web02 \(process')
             Get-KernelOffset web02 | Should-BeCollection -5000, -5000
             (Get-KvmClock web02).ClockNanoseconds | Should-BeLessThan $day

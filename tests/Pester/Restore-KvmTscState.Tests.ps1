@@ -184,7 +184,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
     It 'says with -WhatIf what would become of clock and offsets, and changes nothing' {
         $observed = Invoke-Interactive 'Restore-KvmTscState web02 (Save-KvmTscState web01) -WhatIf'
         $observed.Output | Should-BeCollection @()
-        $observed.Lines[0] | Should-MatchString ('Restore the clocks of web01: kvmclock from \d+\.\d{9} s to 864\d\d\.\d{9} s, ' +
+        $observed.Lines[0] | Should-MatchString ('Restore the clocks of web01: kvmclock from \d+\.\d{9} s to 86[4-9]\d\d\.\d{9} s, ' +
             'TSC offset of 2 vCPU\(s\) from -5000 to 1000000000000000 ticks.*" on target "web02 \(process')
         Get-KernelOffset web02 | Should-BeCollection -5000, -5000
         (Get-KvmClock web02).ClockNanoseconds | Should-BeLessThan $day

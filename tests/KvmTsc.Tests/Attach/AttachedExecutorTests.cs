@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Discovery;
@@ -126,16 +127,14 @@ public sealed class AttachedExecutorTests(Programs programs)
         var thread = 0;
         using (var stop = machine.Executor.Stop(CancellationToken.None))
         {
-            // This thread is real-time, and must not wait actively.
-            var elsewhere = new Thread(() =>
+            Elsewhere(() =>
             {
                 other.Tell("1");
                 thread = Until.True(() => ThreadInDebugfs(machine, 0), id => id != 0);
             });
-            elsewhere.Start();
-            elsewhere.Join();
             Assert.True(stop.Run(batch).Succeeded);
-            Assert.Equal('t', ProcessStatus.Read($"/proc/{thread}")!.State);
+            // It let go of its vCPU, which was all that the batch waited for, and is on its way to its stop.
+            Elsewhere(() => Until.True(() => ProcessStatus.Read($"/proc/{thread}")!.State, state => state == 't'));
         }
 
         Assert.Equal(-1000, OffsetInDebugfs(machine, 0));
@@ -473,5 +472,26 @@ public sealed class AttachedExecutorTests(Programs programs)
         using (var stop = executor.Stop(CancellationToken.None))
             Assert.True(stop.Run(batch).Succeeded);
         return (batch.Read(clock), slots.ToDictionary(slot => slot.Key, slot => unchecked((long)batch.Read(slot.Value))));
+    }
+
+    /// <summary>Waits actively in a thread of its own: one that stops others is real-time, and would keep the only processor.</summary>
+    private static void Elsewhere(Action action)
+    {
+        Exception? failure = null;
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (Exception e)
+            {
+                failure = e;
+            }
+        });
+        thread.Start();
+        thread.Join();
+        if (failure is not null)
+            ExceptionDispatchInfo.Throw(failure);
     }
 }

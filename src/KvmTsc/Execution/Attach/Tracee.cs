@@ -193,11 +193,16 @@ internal sealed class Tracee : TracedThread
         IsGone = true;
     }
 
-    /// <summary>Waits until it stands still; null if it ended, or waits uninterruptibly (state D) for longer than it may.</summary>
+    /// <summary>
+    /// Waits until it stands still; null if it ended, or has waited for the same thing uninterruptibly (state D) for longer than it may, or, for
+    /// one thing after the other, much longer. A thread that only is slow is found in that state, too.
+    /// </summary>
     private Stop? AwaitAny(TimeSpan? patience = null, Action? unusual = null)
     {
         const int LooksBetweenChecks = 100;
+        const int MuchLonger = 5;
         var began = Stopwatch.GetTimestamp();
+        var (waits, waitsSince) = (-1L, began);
         for (var looks = 1; !IsGone; looks++)
         {
             if (TryGetStop(out var stop))
@@ -210,7 +215,9 @@ internal sealed class Tracee : TracedThread
                 {
                     var status = ProcessStatus.Read($"/proc/{ThreadId}");
                     IsGone = status is null or { IsDead: true };
-                    if (waited > patience && status?.State == 'D')
+                    if (status is not { State: 'D' } || status.Switches != waits)
+                        (waits, waitsSince) = (status is { State: 'D' } ? status.Switches : -1, Stopwatch.GetTimestamp());
+                    if (waits >= 0 && (Stopwatch.GetElapsedTime(waitsSince) > patience || waited > patience * MuchLonger))
                         return null;
                     unusual?.Invoke();
                 }
