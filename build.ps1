@@ -126,11 +126,13 @@ function Get-TestTier {
     $ofTwoHosts = 'Fleet', 'TwoHosts', 'TwoHostsQemu' # in this order: one leaves a host's clock wrong, the last takes a host down
     $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1").Name -replace '\.Tests\.ps1$'
     $others = $all.Where({ $_ -notin $ofTwoHosts })
+    $asTraced = '--append', 'proc_mem.force_override=ptrace'
 
-    # The longest first.
+    # The longest first. Attaching is tried with each of what kernels allow writers of /proc/PID/mem: all by default, what they trace, nothing.
     @{ Name = 'cmdlets on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofTwoHosts) ('--hosts', 'h1,h2' + $WithoutRandomAddresses) }
     @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) $WithoutRandomAddresses }
-    @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' }
+    @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'control', 'attach' $asTraced }
+    @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'errors' $asTraced }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel' }
     @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); OnlyWaits = $true }
     Get-CheckTier

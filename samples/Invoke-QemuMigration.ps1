@@ -200,7 +200,7 @@ function Invoke-Run([bool] $WithKvmTsc) {
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
         $restored = $migrated.Restore ? (Receive-Job $migrated.Restore -Wait -AutoRemoveJob) : $null
         Write-Information 'The guest was resumed'
-        $after = Watch-Guest $guest $SecondsAfter
+        $after = Watch-Guest $guest $SecondsAfter -Resumed
     }
     finally {
         foreach ($guest in $Guests) {
@@ -229,12 +229,13 @@ function Invoke-Run([bool] $WithKvmTsc) {
 }
 
 # What is known of a guest and its host after some seconds of the guest's, and what it has logged since it was known last.
-function Watch-Guest($Guest, [int] $Seconds) {
-    Use-Guest $Guest -Arguments $Image, $Seconds {
-        param($there, $image, $seconds)
+function Watch-Guest($Guest, [int] $Seconds, [switch] $Resumed) {
+    Use-Guest $Guest -Arguments $Image, $Seconds, $Resumed.IsPresent {
+        param($there, $image, $seconds, $resumed)
         $earlier = Read-HostClock $image
+        $before = $resumed ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
         foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds
+            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
         }
         $report = Get-GuestReport $there
         @{
@@ -306,6 +307,7 @@ function Get-Fault($Run) {
         $farthest = $verdict.First.Distance | Sort-Object { [Math]::Abs($_) } | Select-Object -Last 1
         "$($verdict.WrongSamples) of $($verdict.Samples) samples are wrong, the first after the resume by $(Format-Millisecond $farthest) ms"
     }
+    if ($verdict.First.Count -lt 2) { "$($verdict.First.Count) of its 2 vCPUs have logged a sample since the resume" }
     if ($verdict.Apart) { "its clocks and its TSC parted $($verdict.Apart) times" }
     if ($verdict.Backwards) { "a clock of its went back $($verdict.Backwards) times" }
     if ($Run.Messages) { "its kernel said: $($Run.Messages -join ' | ')" }

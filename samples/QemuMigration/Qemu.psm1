@@ -242,15 +242,26 @@ function Receive-GuestLog([Parameter(Mandatory)] $Guest) {
 
 <#
 .SYNOPSIS
-Waits until as many lines of the guest's log match.
+Waits until as many lines of the guest's log match, the first ones left out.
 #>
-function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1) {
+function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip = 0) {
     try {
-        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest) -match $Pattern).Count -ge $Count }
+        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest | Select-Object -Skip $Skip) -match $Pattern).Count -ge $Count }
     }
     catch {
         throw (@("$_ Its log and its console end with:") + (Get-GuestLog $Guest | Select-Object -Last 10) + (Get-Content $Guest.Messages -Tail 10) -join "`n")
     }
+}
+
+<#
+.SYNOPSIS
+Has the guest answer, and returns how many lines its log has then: whatever it did before it was asked is in these.
+#>
+function Sync-GuestLog([Parameter(Mandatory)] $Guest) {
+    $lines = @(Get-GuestLog $Guest).Count
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("clocksource`n"))
+    Wait-GuestLog $Guest '^clocksource ' -Skip $lines
+    @(Get-GuestLog $Guest).Count
 }
 
 <#
@@ -262,10 +273,10 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     Wait-GuestLog $Guest '^end log'
     $answer = @(Get-GuestLog $Guest)
     @{
-        ClockSource = ($answer -match '^clocksource ')[0].Split(' ')[1]
+        ClockSource = ($answer -match '^clocksource ')[-1].Split(' ')[1]
         # That an interrupt took long says that the host is slow, nothing about clocks.
         Messages    = @($answer -match '^log ' -notmatch 'hrtimer: interrupt took')
     }
 }
 
-Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Sync-GuestLog, Get-GuestReport

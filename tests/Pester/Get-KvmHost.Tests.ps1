@@ -1,3 +1,22 @@
+# A kind of KVM for adapted guests, which some cloud machines have: it says that it has what it ignores.
+if (Test-Path /sys/module/kvm_pvm) {
+    Describe 'Get-KvmHost on kvm_pvm' {
+        BeforeAll {
+            . "$PSScriptRoot/Common.ps1"
+        }
+
+        It 'tells that the clocks cannot be migrated' {
+            $kvmHost = Get-KvmHost
+            $kvmHost.HasTscOffset | Should-BeFalse
+            $kvmHost.CanMigrateTsc | Should-BeFalse
+        }
+
+        It 'has a self-test that says why it cannot be run' {
+            (Test-KvmVcpuTscOffset -VcpuCount 1).Reason | Should-All { $_ -like 'Unsupported: *kvm_pvm*' }
+        }
+    }
+}
+
 Describe 'Get-KvmHost' -Tag Kvm {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"

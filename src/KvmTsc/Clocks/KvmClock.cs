@@ -9,7 +9,7 @@ namespace KvmTsc.Clocks;
 /// </summary>
 public sealed class KvmClock
 {
-    /// <summary>Creates a reading from its values.</summary>
+    /// <summary>Creates a reading from its values: those that the flags do not vouch for are none, whatever stands there.</summary>
     public KvmClock(
         string? vmName, int processId, string? vmId, ulong clockNanoseconds, ulong? realtimeNanoseconds, ulong? hostTsc, KvmClockFlags flags,
         double stoppedMicroseconds)
@@ -18,21 +18,14 @@ public sealed class KvmClock
         ProcessId = processId;
         VMId = vmId;
         ClockNanoseconds = clockNanoseconds;
-        RealtimeNanoseconds = realtimeNanoseconds;
-        HostTsc = hostTsc;
+        RealtimeNanoseconds = flags.HasFlag(KvmClockFlags.Realtime) ? realtimeNanoseconds : null;
+        HostTsc = flags.HasFlag(KvmClockFlags.HostTsc) ? hostTsc : null;
         Flags = flags;
         StoppedMicroseconds = stoppedMicroseconds;
     }
 
     internal KvmClock(VMIdentity vm, KvmClockData data, double stoppedMicroseconds) : this(
-        vm.Name,
-        vm.ProcessId,
-        vm.Id,
-        data.Clock,
-        ((KvmClockFlags)data.Flags).HasFlag(KvmClockFlags.Realtime) ? data.Realtime : null,
-        ((KvmClockFlags)data.Flags).HasFlag(KvmClockFlags.HostTsc) ? data.HostTsc : null,
-        (KvmClockFlags)data.Flags,
-        stoppedMicroseconds)
+        vm.Name, vm.ProcessId, vm.Id, data.Clock, data.Realtime, data.HostTsc, (KvmClockFlags)data.Flags, stoppedMicroseconds)
     {
     }
 

@@ -3,7 +3,7 @@ using KvmTsc.Interop;
 namespace KvmTsc.Hosts;
 
 /// <summary>What a host's kernel has of what clocks are migrated by.</summary>
-/// <param name="HasTscOffset">Whether vCPUs have <c>KVM_VCPU_TSC_OFFSET</c>.</param>
+/// <param name="HasTscOffset">Whether vCPUs have <c>KVM_VCPU_TSC_OFFSET</c>, and keep what is written there.</param>
 /// <param name="ClockFlags">The flags that <c>KVM_GET_CLOCK</c> can give.</param>
 public sealed record HostAbilities(bool HasTscOffset, KvmClockFlags ClockFlags)
 {
@@ -22,7 +22,9 @@ public sealed record HostAbilities(bool HasTscOffset, KvmClockFlags ClockFlags)
         if (!HasTscOffset)
         {
             throw new KvmException(
-                KvmErrorId.TscOffsetUnsupported, "The kernel has no KVM_VCPU_TSC_OFFSET.", "Use Linux 5.16 or newer, which has it.");
+                KvmErrorId.TscOffsetUnsupported,
+                "The kernel's KVM has no KVM_VCPU_TSC_OFFSET, or ignores what is written there.",
+                "Use Linux 5.16 or newer, which has it, and kvm_amd or kvm_intel: other kinds of KVM (kvm_pvm) ignore it.");
         }
 
         if (!HasTriple)

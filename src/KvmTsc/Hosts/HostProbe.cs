@@ -39,10 +39,15 @@ internal sealed record HostProbe(uint TscKHz, bool HasTscOffset)
         return new HostProbe((uint)kHz, HasOffset(vcpu));
     }
 
+    /// <summary>There are hosts that say they have the attribute, take what is written, and do nothing with it (kvm_pvm): one that has it gives it back.</summary>
     private static unsafe bool HasOffset(SafeDescriptor vcpu)
     {
-        ulong value;
+        const long Written = -0x123456789ABC;
+        var value = Written;
         var attribute = new KvmDeviceAttr { Group = KvmDeviceAttr.VcpuTscControl, Attribute = KvmDeviceAttr.VcpuTscOffset, Address = (ulong)&value };
-        return LibC.Ioctl(vcpu, KvmRequest.HasDeviceAttr, (nint)(&attribute)) >= 0;
+        if (LibC.Ioctl(vcpu, KvmRequest.HasDeviceAttr, (nint)(&attribute)) < 0 || LibC.Ioctl(vcpu, KvmRequest.SetDeviceAttr, (nint)(&attribute)) < 0)
+            return false;
+        value = 0;
+        return LibC.Ioctl(vcpu, KvmRequest.GetDeviceAttr, (nint)(&attribute)) >= 0 && value == Written;
     }
 }

@@ -4,6 +4,7 @@ namespace KvmTsc.Interop;
 
 internal static partial class LibC
 {
+    public const int PTRACE_POKEDATA = 5;
     public const int PTRACE_CONT = 7;
     public const int PTRACE_GETREGS = 12;
     public const int PTRACE_SETREGS = 13;

@@ -28,6 +28,9 @@ internal sealed record AttachCircumstances
     /// <summary>Whether both are of one user namespace, where capabilities compare.</summary>
     public bool IsSameUserNamespace { get; init; } = true;
 
+    /// <summary>The control group that freezes it, null if none does.</summary>
+    public string? FreezingGroup { get; init; }
+
     /// <summary>Whether its program is x86-64.</summary>
     public bool IsX64 { get; init; } = true;
 
@@ -45,13 +48,14 @@ internal sealed record AttachCircumstances
                 PtraceScope = Yama.PtraceScope,
                 IsDescendant = Descends(processId),
                 IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user"),
+                FreezingGroup = Freezer.FreezingGroup(processId),
                 IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,
             }
             : null;
     }
 
     /// <summary>What stands in the way, null if nothing is known to.</summary>
-    public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Guarded() ?? Suspended() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
+    public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Guarded() ?? Suspended() ?? Frozen() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
 
     private static bool Descends(int processId)
     {
@@ -86,6 +90,13 @@ internal sealed record AttachCircumstances
     private AttachObstacle? Suspended() => Target.State == 'T'
         ? new AttachObstacle(
             KvmErrorId.AttachUnsupported, $"Process {ProcessId} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {ProcessId}.")
+        : null;
+
+    private AttachObstacle? Frozen() => FreezingGroup is { } group
+        ? new AttachObstacle(
+            KvmErrorId.AttachUnsupported,
+            $"Process {ProcessId} is frozen by its control group ({group}).",
+            $"Thaw it first: {Freezer.ThawingCommand(group)}, or docker unpause where it is a container's.")
         : null;
 
     private AttachObstacle? Traced()

@@ -13,8 +13,8 @@ internal readonly record struct SystemCall(bool IsRunning, int? Number, IReadOnl
     public const int Ioctl = 16;
     private const int ArgumentCount = 6;
 
-    /// <summary>The vCPU's descriptor if it waits in <c>KVM_RUN</c>.</summary>
-    public int? RunDescriptor => Number == Ioctl && Arguments[1] == KvmRequest.Run ? (int)(uint)Arguments[0] : null;
+    /// <summary>The vCPU's descriptor if it waits in <c>KVM_RUN</c>. The kernel takes 32 bits of either argument, whatever the others are.</summary>
+    public int? RunDescriptor => Number == Ioctl && (uint)Arguments[1] == (uint)KvmRequest.Run ? (int)(uint)Arguments[0] : null;
 
     /// <summary>Reads a thread's, null if it is gone or may not be looked at.</summary>
     public static SystemCall? Read(int processId, int threadId) =>

@@ -53,6 +53,34 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void A_frozen_process_is_refused_untouched_and_worked_in_once_it_is_thawed()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var group = Directory.CreateDirectory($"/sys/fs/cgroup/kvmtsc-{other.Id}").FullName;
+        try
+        {
+            File.WriteAllText($"{group}/cgroup.procs", $"{other.Id}");
+            File.WriteAllText($"{group}/cgroup.freeze", "1");
+            Until.True(() => File.ReadAllText($"{group}/cgroup.events"), events => events.Contains("frozen 1", StringComparison.Ordinal));
+            var refused = Assert.Throws<KvmException>(() => GuestTsc.ReadOffsets(machine, null, CancellationToken.None));
+            Assert.Equal(KvmErrorId.AttachUnsupported, refused.ErrorId);
+            Assert.Contains(group, refused.Message, StringComparison.Ordinal);
+            Assert.Equal(0, TracerOf($"/proc/{other.Id}"));
+
+            File.WriteAllText($"{group}/cgroup.freeze", "0");
+            Until.True(() => File.ReadAllText($"{group}/cgroup.events"), events => events.Contains("frozen 0", StringComparison.Ordinal));
+            Assert.Equal(3, GuestTsc.ReadOffsets(machine, null, CancellationToken.None).Count);
+        }
+        finally
+        {
+            File.WriteAllText($"{group}/cgroup.freeze", "0");
+            File.WriteAllText("/sys/fs/cgroup/cgroup.procs", $"{other.Id}");
+            Directory.Delete(group);
+        }
+    }
+
+    [Fact]
     public void Without_debugfs_all_threads_are_stopped_and_come_to_no_harm()
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
@@ -425,6 +453,19 @@ public sealed class AttachedExecutorTests(Programs programs)
         Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
             () => executor.StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
         Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+    }
+
+    [Fact]
+    public void A_thread_that_no_signal_ends_keeps_no_other_from_going_on_at_the_end_of_a_watch()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "idle", "idle");
+        var machine = other.FindOne();
+        using var cancellation = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
+            () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
+        // The kernel lets go of that one when the tracer's thread has ended, which .NET does not wait for.
+        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.NotEqual('t', ProcessStatus.Read(task)!.State));
     }
 
     /// <summary>The VM of a process, once each of its vCPUs has run.</summary>

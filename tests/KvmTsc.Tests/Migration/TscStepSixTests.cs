@@ -66,7 +66,18 @@ public sealed class TscStepSixTests
         Assert.Equal(("vm", 12, "12:3", 3), (offset.VMName, offset.ProcessId, offset.VMId, offset.VcpuId));
     }
 
-    private static KvmClock Clock(ulong? hostTsc) => new("vm", 12, "12:3", 100, 1, hostTsc, KvmClockFlags.None, 0);
+    /// <summary>As one that came back from a document has it, in which there is a number all the same.</summary>
+    [Fact]
+    public void A_host_TSC_that_the_flags_do_not_vouch_for_is_none()
+    {
+        var reading = new KvmClock("vm", 12, "12:3", 100, 1, 0, KvmClockFlags.Realtime, 0);
+        Assert.Equal((1UL, null), (reading.RealtimeNanoseconds, reading.HostTsc));
+        Assert.Null(new KvmClock("vm", 12, "12:3", 100, 1, 0, KvmClockFlags.HostTsc, 0).RealtimeNanoseconds);
+        var refused = Assert.Throws<KvmException>(() => TscStepSix.Resolve(0, 0, reading, Clock(5), Frequency(0, 0), null));
+        Refusal.AssertExplains(refused, KvmErrorId.ClockWithoutTriple);
+    }
+
+    private static KvmClock Clock(ulong? hostTsc) => new("vm", 12, "12:3", 100, 1, hostTsc, hostTsc is null ? KvmClockFlags.None : KvmClockFlags.HostTsc, 0);
 
     private static KvmTscFrequency Frequency(ulong ratio, int bits) => new("source", 1, "1:2", 3, 1_500_000, 1_000_000, ratio, bits, 0);
 }

@@ -97,6 +97,36 @@ public sealed class AttachCircumstancesTests
         AssertObstacle(KvmErrorId.AttachUnsupported, "SIGSTOP", "kill -CONT 4711", Look(s_root, s_user with { State = 'T' }));
 
     [Fact]
+    public void A_process_that_is_frozen_has_to_be_thawed_first() =>
+        AssertObstacle(
+            KvmErrorId.AttachUnsupported, "frozen by its control group (/sys/fs/cgroup/machine)", "echo 0 >/sys/fs/cgroup/machine/cgroup.freeze",
+            Look(s_root, s_user) with { FreezingGroup = "/sys/fs/cgroup/machine" });
+
+    [Theory]
+    [InlineData("0::/machine/web01\n", "machine/web01/cgroup.events", "populated 1\nfrozen 1\n", "machine/web01")]
+    [InlineData("0::/machine/web01\n", "machine/web01/cgroup.events", "populated 1\nfrozen 0\n", null)]
+    [InlineData("0::/machine/web01\n", "machine/cgroup.events", "populated 1\nfrozen 1\n", null)] // it would say so itself
+    [InlineData("1:name=systemd:/a\n0::/b\n", "unified/b/cgroup.events", "frozen 1\n", "unified/b")]
+    [InlineData("9:cpu,cpuacct:/a\n5:freezer:/docker/4711\n", "freezer/docker/4711/freezer.state", "FROZEN\n", "freezer/docker/4711")]
+    [InlineData("5:freezer:/docker/4711\n", "freezer/docker/4711/freezer.state", "FREEZING\n", "freezer/docker/4711")]
+    [InlineData("5:freezer:/docker/4711\n", "freezer/docker/4711/freezer.state", "THAWED\n", null)]
+    [InlineData("0::/../../other\n", "other/cgroup.events", "frozen 0\n", null)]
+    public void A_control_group_tells_that_it_is_frozen(string groups, string file, string content, string? expected)
+    {
+        var root = Directory.CreateTempSubdirectory().FullName;
+        try
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(root, file))!);
+            File.WriteAllText(Path.Combine(root, file), content);
+            Assert.Equal(expected is null ? null : $"{root}/{expected}", Freezer.FreezingGroup(groups, root));
+        }
+        finally
+        {
+            Directory.Delete(root, recursive: true);
+        }
+    }
+
+    [Fact]
     public void A_shadow_stack_is_in_the_way() =>
         AssertObstacle(KvmErrorId.AttachUnsupported, "shadow stack", "GLIBC_TUNABLES", Look(s_root, s_user) with { Threads = [s_user with { HasShadowStack = true }] });
 

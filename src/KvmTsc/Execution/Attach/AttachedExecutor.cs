@@ -35,7 +35,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
 
     /// <summary>
     /// Stops the VM at the moment when it is resumed: each vCPU at its first entry into <c>KVM_RUN</c>, after the VMM has restored what it
-    /// restores. The calling thread must have created no process: use <see cref="TracerThread"/>.
+    /// restores. The calling thread must have created no process, and end soon after: use <see cref="TracerThread"/>.
     /// </summary>
     /// <param name="timeout">How long to wait for it.</param>
     /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>

@@ -16,15 +16,18 @@ internal sealed class Carrier
 
     private readonly AttachPreparation _preparation;
     private readonly UserRegs _home;
+    private readonly ulong _homeMask;
     private readonly SignalFrames _frames;
     private bool _isInFlight;
     private bool _isAtPayload;
+    private bool _isAstray;
 
-    private Carrier(AttachPreparation preparation, Tracee thread, UserRegs home, SignalFrames frames)
+    private Carrier(AttachPreparation preparation, Tracee thread, UserRegs home, ulong homeMask, SignalFrames frames)
     {
         _preparation = preparation;
         Thread = thread;
         _home = home;
+        _homeMask = homeMask;
         _frames = frames;
     }
 
@@ -39,14 +42,16 @@ internal sealed class Carrier
         if (thread.Regs.Cs != UserRegs.Code64)
             throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
         var home = thread.Home;
-        var flightMask = FlightMask(preparation);
-        var frames = new SignalFrames(preparation.Instructions, home, thread.ReadSignalMask(), flightMask, thread.ReadXstate(), Flight(preparation, thread));
-        return preparation.Maps.IsWritable(frames.Address, home.Rsp) ? new Carrier(preparation, thread, home, frames) : null;
+        var homeMask = thread.ReadSignalMask();
+        var frames = new SignalFrames(preparation.Instructions, home, homeMask, FlightMask(preparation), thread.ReadXstate(), Flight(preparation, thread));
+        return preparation.Maps.IsWritable(frames.Address, home.Rsp) ? new Carrier(preparation, thread, home, homeMask, frames) : null;
     }
 
     /// <summary>Has it map the payload's memory. From here on it comes home by itself.</summary>
     public void Start()
     {
+        if (!_preparation.Instructions.AreIn(_preparation.Memory))
+            throw AttachErrors.Failed($"The code of {_preparation.Target.VMName} that was to be used was replaced meanwhile.");
         if (_preparation.SuspendsSeccomp)
             Thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
         Write(_frames.Address, _frames.Bytes, "the stack");
@@ -64,7 +69,7 @@ internal sealed class Carrier
     {
         Await(unusual);
         _isInFlight = false;
-        Write(_preparation.Address, Payload.Code(holds), "the payload's memory");
+        Thread.WriteCode(Payload.Code(holds), _preparation.Address);
     }
 
     /// <summary>Writes a batch, unarmed and with open holds, and has the carrier stand before it.</summary>
@@ -102,6 +107,7 @@ internal sealed class Carrier
     {
         if (!Thread.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId, unusual))
         {
+            _isAstray = !Thread.IsGone;
             throw Thread.IsGone
                 ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")
                 : AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.");
@@ -117,21 +123,43 @@ internal sealed class Carrier
     {
         try
         {
-            if (_isInFlight)
-                Await(unusual);
-
-            // Where the payload was not in place yet, the frames lead home from where the carrier stands.
-            if (_isAtPayload)
-                Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
-            if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
-                Thread.RunTo(_home.Rip);
+            if (!_isAstray)
+                ComeHome(unusual);
         }
         catch (KvmException)
         {
-            // It has ended, or else comes home by the payload's own code.
+            // It has ended, or else comes home by the payload's own code, unless it went astray.
         }
 
+        if (_isAstray)
+            PutHome();
         Thread.Detach();
+    }
+
+    /// <summary>A signal that cannot be blocked stopped it on its way, which would end its process: it is put where it was, and goes on without it.</summary>
+    private void PutHome()
+    {
+        try
+        {
+            Thread.WriteRegs(_home);
+            Thread.WriteSignalMask(_homeMask);
+        }
+        catch (KvmException) when (Thread.IsGone)
+        {
+            // There is nothing to bring home.
+        }
+    }
+
+    private void ComeHome(Action unusual)
+    {
+        if (_isInFlight)
+            Await(unusual);
+
+        // Where the payload was not in place yet, the frames lead home from where the carrier stands.
+        if (_isAtPayload)
+            Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
+        if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
+            Thread.RunTo(_home.Rip);
     }
 
     private SignalFrames.Call MapCode => new(

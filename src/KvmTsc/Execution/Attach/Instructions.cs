@@ -18,6 +18,12 @@ internal readonly record struct Instructions(ulong SyscallReturn, ulong SignalRe
     // By file, since processes share it: where in a mapping of that file they are, -1 for nowhere.
     private static readonly ConcurrentDictionary<(string, string, ulong), (long, long)> s_known = new();
 
+    /// <summary>
+    /// Whether they still are what they were: a file may be replaced in place, or its mapping be another one by now, and a thread that is sent to code
+    /// that is not there takes its process with it.
+    /// </summary>
+    public bool AreIn(SafeDescriptor memory) => IsSyscallReturn(SyscallReturn, memory) && IsSignalReturn(SignalReturn, memory);
+
     /// <summary>Finds them, the C library first; null if the process has not both.</summary>
     public static Instructions? Find(ProcessMaps maps, SafeDescriptor memory)
     {
@@ -39,7 +45,7 @@ internal readonly record struct Instructions(ulong SyscallReturn, ulong SignalRe
     private static (long Syscall, long Signal) Search(ProcessMaps.Mapping mapping, SafeDescriptor memory)
     {
         var key = (mapping.Device, mapping.Inode, mapping.Offset);
-        if (mapping.Inode != "0" && s_known.TryGetValue(key, out var known))
+        if (mapping.Inode != "0" && s_known.TryGetValue(key, out var known) && IsStillThere(known, mapping, memory))
             return known;
         var text = new byte[mapping.End - mapping.Start];
         if (!LibC.Pread(memory, text, mapping.Start))
@@ -48,6 +54,22 @@ internal readonly record struct Instructions(ulong SyscallReturn, ulong SignalRe
         if (mapping.Inode != "0")
             s_known[key] = found;
         return found;
+    }
+
+    /// <summary>Whether what was found once in a file is in a mapping of it now; where there was nothing, there is nothing to send a thread to.</summary>
+    private static bool IsStillThere((long Syscall, long Signal) known, ProcessMaps.Mapping mapping, SafeDescriptor memory) =>
+        (known.Syscall < 0 || IsSyscallReturn(mapping.Start + (ulong)known.Syscall, memory))
+        && (known.Signal < 0 || IsSignalReturn(mapping.Start + (ulong)known.Signal, memory));
+
+    private static bool IsSyscallReturn(ulong address, SafeDescriptor memory) => IsAt(address, s_syscallReturn, memory);
+
+    private static bool IsSignalReturn(ulong address, SafeDescriptor memory) => Array.Exists(s_signalReturns, code => IsAt(address, code, memory));
+
+    private static bool IsAt(ulong address, byte[] code, SafeDescriptor memory)
+    {
+        Span<byte> found = stackalloc byte[16];
+        found = found[..code.Length];
+        return LibC.Pread(memory, found, address) && found.SequenceEqual(code);
     }
 
     private static bool IsLibC(string path) =>

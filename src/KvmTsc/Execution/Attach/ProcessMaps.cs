@@ -26,10 +26,13 @@ internal sealed class ProcessMaps
     /// <summary>The mappings, ascending; none once the process is on its way out.</summary>
     public IReadOnlyList<Mapping> All => _mappings;
 
-    public static ProcessMaps Read(int processId) => new([.. File.ReadLines($"/proc/{processId}/maps").Select(Parse)]);
+    public static ProcessMaps Read(int processId) => Of(File.ReadLines($"/proc/{processId}/maps"));
 
-    /// <summary>Whether a range lies in one writable mapping.</summary>
-    public bool IsWritable(ulong start, ulong end) => _mappings.Exists(mapping => mapping.IsWritable && mapping.Start <= start && end <= mapping.End);
+    /// <summary>Understands lines of /proc/PID/maps.</summary>
+    public static ProcessMaps Of(IEnumerable<string> lines) => new([.. lines.Select(Parse)]);
+
+    /// <summary>Whether a range lies in one writable mapping. One that goes round the end of the addresses does not: below a stack pointer of 0, as workers of the kernel's have.</summary>
+    public bool IsWritable(ulong start, ulong end) => start < end && _mappings.Exists(mapping => mapping.IsWritable && mapping.Start <= start && end <= mapping.End);
 
     /// <summary>
     /// An address far from every mapping, at random: the kernel places nothing there by itself, so nobody takes it meanwhile.

@@ -76,13 +76,12 @@ internal sealed class ResumeWatch : IDisposable
         }
     }
 
-    /// <summary>Lets every thread go that was not handed over.</summary>
+    /// <summary>Lets every thread go that was not handed over; one that does not come to a stop goes on when the calling thread ends.</summary>
     public void Dispose()
     {
         using var children = _children;
         _children = null;
-        foreach (var thread in _threads.Values)
-            thread.Detach();
+        LettingGo.All(_threads.Values, s_patienceForOthers);
         _threads.Clear();
     }
 
@@ -196,7 +195,7 @@ internal sealed class ResumeWatch : IDisposable
                 break;
             case { IsSystemCall: true }:
                 thread.ReadRegs();
-                if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains(thread.Regs.Rdi))
+                if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains((uint)thread.Regs.Rdi))
                     Enter(thread);
                 else
                     thread.ResumeToSystemCall(0);
@@ -214,7 +213,7 @@ internal sealed class ResumeWatch : IDisposable
 
     private void Enter(Tracee thread)
     {
-        _entering[thread.ThreadId] = thread.Regs.Rdi;
+        _entering[thread.ThreadId] = (uint)thread.Regs.Rdi; // as the kernel takes it
         thread.Interrupt();
         thread.Resume(0);
     }

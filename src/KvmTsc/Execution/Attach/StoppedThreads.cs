@@ -97,11 +97,7 @@ internal sealed class StoppedThreads : IDisposable
     }
 
     /// <summary>Lets those go that did not stop, which can be only when they do. The others do not wait for that.</summary>
-    public void ReleaseRest()
-    {
-        foreach (var thread in Enumerable.Reverse(_threads).Concat(_late))
-            thread.Detach();
-    }
+    public void ReleaseRest() => LettingGo.All(Enumerable.Reverse(_threads).Concat(_late));
 
     /// <summary>.NET waits for its children again.</summary>
     public void Dispose() => _children?.Dispose();

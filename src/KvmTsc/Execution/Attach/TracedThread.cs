@@ -62,6 +62,27 @@ internal abstract unsafe class TracedThread
 
     public void SetOptions(int options) => Check(LibC.Ptrace(LibC.PTRACE_SETOPTIONS, ThreadId, 0, options));
 
+    /// <summary>
+    /// Puts code where the process itself may not write. Through /proc/PID/mem, at once, the kernel may allow it for the memory of a thread that we
+    /// trace only (proc_mem.force_override=ptrace, what Linux takes from 7.1 on), or not at all (never): by ptrace, word by word, always.
+    /// </summary>
+    public void WriteCode(ReadOnlySpan<byte> code, ulong address)
+    {
+        var descriptor = LibC.Open($"/proc/{ThreadId}/mem", LibC.O_RDWR | LibC.O_CLOEXEC);
+        if (descriptor >= 0)
+        {
+            using var memory = new SafeDescriptor(descriptor);
+            if (LibC.Pwrite(memory, code, address) == 0)
+                return;
+        }
+
+        foreach (var word in MemoryMarshal.Cast<byte, nint>(code))
+        {
+            Check(LibC.Ptrace(LibC.PTRACE_POKEDATA, ThreadId, (nint)address, word));
+            address += (ulong)sizeof(nint);
+        }
+    }
+
     /// <summary>The FPU's state in the form of XSAVE, good until another is read.</summary>
     public ReadOnlySpan<byte> ReadXstate()
     {

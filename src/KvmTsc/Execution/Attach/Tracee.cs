@@ -193,6 +193,28 @@ internal sealed class Tracee : TracedThread
         IsGone = true;
     }
 
+    /// <summary>Asks it to stand still, unless it does.</summary>
+    public void RequestStop()
+    {
+        if (!_isLetGo && !IsStopped && !IsGone)
+            Interrupt();
+    }
+
+    /// <summary>Lets it go if it stands still, or has ended; returns whether that is done.</summary>
+    /// <param name="looksCloser">Whether to look for its end, too.</param>
+    public bool TryDetach(bool looksCloser)
+    {
+        if (!_isLetGo && !IsStopped && !IsGone && !TryGetStop(out _))
+        {
+            IsGone = looksCloser && (HasEnded() || ProcessStatus.Read($"/proc/{ThreadId}") is null or { IsDead: true });
+            if (!IsGone)
+                return false;
+        }
+
+        Detach();
+        return true;
+    }
+
     /// <summary>
     /// Waits until it stands still; null if it ended, or has waited for the same thing uninterruptibly (state D) for longer than it may, or, for
     /// one thing after the other, much longer. A thread that only is slow is found in that state, too.
