@@ -132,7 +132,7 @@ function Get-TestTier {
     @{ Name = 'cmdlets on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofTwoHosts) ('--hosts', 'h1,h2' + $WithoutRandomAddresses) }
     @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) $WithoutRandomAddresses }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'control', 'attach' $asTraced }
-    @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'errors' $asTraced }
+    @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'watch', 'errors' $asTraced }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel' }
     @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); OnlyWaits = $true }
     Get-CheckTier

@@ -5,12 +5,14 @@ return args switch
 {
     ["attach", .. var options] => AttachRun.Run(Options.Parse(options)),
     ["kill", .. var options] => KillRun.Run(Options.Parse(options)),
+    ["watch", .. var options] => WatchRun.Run(Options.Parse(options)),
     ["control", .. var options] => ControlRun.Run(Options.Parse(options)),
     ["errors", .. var options] => ErrorRun.Run(Options.Parse(options)),
 
     // What the above run as processes of their own.
     ["attack"] => Attacker.Run(),
     ["work"] => Worker.Run(),
+    ["watch-one", var processId] => Watcher.Run(int.Parse(processId)),
     ["try", var processId] => Attempt.Run(int.Parse(processId)),
     _ => Usage(),
 };
@@ -21,6 +23,7 @@ static int Usage()
         """
         usage: KvmTsc.Torture attach [--count N]    attaches N times (2000), reading and writing
                KvmTsc.Torture kill [--count N]      is killed N times (500) while it attaches
+               KvmTsc.Torture watch [--count N]     waits N times (200) for a resume that does not come, and is killed at many of them
                KvmTsc.Torture control [--count N]   kills a naive injector until it has done harm, at most N times (20)
                KvmTsc.Torture errors                where it cannot attach
         options: --programs DIR   where build-c.sh put the C programs (out/torture)

@@ -44,8 +44,8 @@ public static class VMDiscovery
             return [];
         var vms = FindSettled(processId, stat.ParentId, debugfs);
         var commandLine = VmmCommandLine.Read(processId);
-        var name = commandLine.VMName ?? KernelFiles.ReadLine($"/proc/{processId}/comm");
-        return IsStill(processId, stat) ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine.Vmm, name ?? commandLine.Vmm)) : [];
+        var name = commandLine.VMName ?? commandLine.Program;
+        return IsStill(processId, stat) ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine.Vmm, name)) : [];
     }
 
     /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>

@@ -456,6 +456,27 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void A_watch_ends_no_wait_of_the_process()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "epoll", "epoll", "epoll", "epoll");
+        var machine = other.FindOne();
+        for (var i = 0; i < 5; i++)
+        {
+            var waiting = 0;
+            using var cancellation = new CancellationTokenSource();
+            Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
+                () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref waiting, waiting + 1), cancellation.Token),
+                () =>
+                {
+                    if (Volatile.Read(ref waiting) > 3)
+                        cancellation.Cancel();
+                }));
+            Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+            Assert.All(other.Threads, id => Assert.True(Directory.Exists($"/proc/{other.Id}/task/{id}"), $"The wait of thread {id} was ended."));
+        }
+    }
+
+    [Fact]
     public void A_thread_that_no_signal_ends_keeps_no_other_from_going_on_at_the_end_of_a_watch()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "idle", "idle");

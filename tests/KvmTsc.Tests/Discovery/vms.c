@@ -9,6 +9,7 @@
  *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
  *   stuck           has a thread that no signal interrupts, until told
  *   idle            has a thread that waits
+ *   epoll           has a thread that waits until something, a stop, ends its wait, and then ends
  *   thread          has another thread, which ends, do the rest up to "join"
  *   fork            forks a child that keeps all descriptors
  *   filter          forbids itself a system call by seccomp
@@ -31,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -119,6 +121,18 @@ static void *be_idle(void *unused)
 
     sem_post(&printed);
     sem_wait(&never);
+    return unused;
+}
+
+/* The kernel does not restart this wait by itself; see signal(7). */
+static void *be_polling(void *unused)
+{
+    struct epoll_event event;
+    int fd = epoll_create1(0);
+
+    printf("thread %d\n", (int)syscall(SYS_gettid));
+    sem_post(&printed);
+    epoll_wait(fd, &event, 1, -1);
     return unused;
 }
 
@@ -219,6 +233,8 @@ static void *follow(void *unused)
             start(next_number(), 1);
         else if (!strcmp(*argument, "stuck"))
             add_thread(be_stuck);
+        else if (!strcmp(*argument, "epoll"))
+            add_thread(be_polling);
         else if (!strcmp(*argument, "idle"))
             add_thread(be_idle);
         else if (!strcmp(*argument, "thread"))

@@ -6,8 +6,9 @@ namespace KvmTsc.Execution.Attach;
 
 /// <summary>
 /// Waits for a VM to be resumed, and holds each of its vCPUs at its entry into <c>KVM_RUN</c>: after its VMM has restored what it
-/// restores, and before the guest executes an instruction. Until a vCPU has run, nothing tells which thread will run it, so that the system
-/// calls of every thread are watched, those of new threads too; all but that one go on.
+/// restores, and before the guest executes an instruction. Where all vCPUs have run and debugfs tells by which threads, only these are watched, as
+/// long as they live: they wait for that moment anyway. Else nothing tells which thread will run a vCPU, so that the system calls of every thread are
+/// watched, those of new threads too; all but that one go on.
 /// </summary>
 /// <remarks>
 /// A thread is not held at the system call's entry, where it could run nothing else, but is let into it with a stop pending:
@@ -28,11 +29,14 @@ internal sealed class ResumeWatch : IDisposable
     private readonly Dictionary<ulong, Tracee> _held = [];
     private readonly Stopwatch _sinceFirst = new();
     private readonly Stopwatch _sinceTurn = new();
+    private readonly HashSet<int> _arriving = [];
+    private bool _watchesAll;
     private DotNetChildren? _children;
 
     public ResumeWatch(AttachPreparation preparation)
     {
         _preparation = preparation;
+        _watchesAll = !preparation.KnowsAll || preparation.VcpuThreads is not { Count: > 0 };
         _vcpuDescriptors = [.. preparation.Target.VcpuDescriptors.Values.Select(descriptor => (ulong)descriptor)];
     }
 
@@ -49,7 +53,7 @@ internal sealed class ResumeWatch : IDisposable
 
     /// <summary>Waits until every vCPU is held, or those that run are and the others do not come.</summary>
     /// <param name="timeout">How long to wait.</param>
-    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
+    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held, once all threads are in view.</param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The time is over, or the process.</exception>
     public void Await(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
@@ -68,7 +72,8 @@ internal sealed class ResumeWatch : IDisposable
             ForgetEnded();
             if (TurnIsDue && _threads.TryGetValue(_preparation.Target.ProcessId, out var first) && !first.IsStopped)
                 first.Interrupt();
-            waiting(clock.Elapsed, _held.Count);
+            if (_arriving.Count == 0 || clock.Elapsed > s_patienceForOthers)
+                waiting(clock.Elapsed, _held.Count);
             if (_held.Count == 0 && clock.Elapsed > timeout)
                 throw TimedOut(timeout);
             if (_held.Count > 0 && !IsComplete && _sinceFirst.Elapsed > s_longestHold)
@@ -108,18 +113,20 @@ internal sealed class ResumeWatch : IDisposable
     private void WatchAll()
     {
         LibC.IgnoreChildStops();
-        _children = DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
+        _children ??= DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
         _sinceTurn.Start();
         bool foundNew;
         do
         {
             foundNew = false;
-            foreach (var id in _preparation.ThreadIds().Where(id => !_threads.ContainsKey(id)))
+            foreach (var id in Watched().Where(id => !_threads.ContainsKey(id)))
                 foundNew |= Watch(id);
         }
         while (foundNew);
         _preparation.RequireSameProcess();
     }
+
+    private IReadOnlyList<int> Watched() => _watchesAll ? _preparation.ThreadIds() : _preparation.VcpuThreads!;
 
     private bool Watch(int threadId)
     {
@@ -129,6 +136,7 @@ internal sealed class ResumeWatch : IDisposable
         if (Tracee.Seize(threadId, status.InnermostId, Options, out var errno) is { } thread)
         {
             _threads.Add(threadId, thread);
+            _arriving.Add(threadId);
             thread.Interrupt();
             for (var looks = 0; looks < LooksAtNew && !DealWith(thread); looks++)
                 _ = LibC.SchedYield();
@@ -184,6 +192,7 @@ internal sealed class ResumeWatch : IDisposable
                 Hold(thread, descriptor);
                 break;
             case { Event: LibC.PTRACE_EVENT_STOP }:
+                _arriving.Remove(thread.ThreadId);
                 thread.ReadRegs();
                 thread.RestartInterrupted();
                 thread.ResumeToSystemCall(0);
@@ -198,7 +207,7 @@ internal sealed class ResumeWatch : IDisposable
                 if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains((uint)thread.Regs.Rdi))
                     Enter(thread);
                 else
-                    thread.ResumeToSystemCall(0);
+                    GoOn(thread);
                 break;
             case { Event: 0 }:
                 thread.ReadRegs();
@@ -209,6 +218,14 @@ internal sealed class ResumeWatch : IDisposable
                 thread.ResumeToSystemCall(0);
                 break;
         }
+    }
+
+    /// <summary>At the exit of a system call that one of our stops ended, that stop follows, after which it is issued again.</summary>
+    private static void GoOn(Tracee thread)
+    {
+        if (RegistersAtStop.IsInterrupted(thread.Regs))
+            thread.PostponeStop();
+        thread.ResumeToSystemCall(0);
     }
 
     private void Enter(Tracee thread)
@@ -228,8 +245,15 @@ internal sealed class ResumeWatch : IDisposable
 
     private void ForgetEnded()
     {
+        var before = _threads.Count;
         foreach (var thread in _threads.Values.Where(thread => !thread.IsStopped && thread.HasEnded()).ToArray())
             Forget(thread);
+        if (_threads.Count < before && !_watchesAll)
+        {
+            _watchesAll = true; // another thread may run its vCPU from now on
+            WatchAll();
+        }
+
         if (_threads.Count == 0)
         {
             throw new KvmException(
@@ -240,6 +264,7 @@ internal sealed class ResumeWatch : IDisposable
     private void Forget(Tracee ended)
     {
         _threads.Remove(ended.ThreadId);
+        _arriving.Remove(ended.ThreadId);
         ended.Detach();
     }
 

@@ -39,12 +39,16 @@ internal sealed class Tracee : TracedThread
     /// <summary>
     /// Has the kernel decide whether a system call that our stop ended with EINTR is issued again, when the thread goes on: it is, with its
     /// time limit anew, unless a handler runs first. We could not decide it: whether a signal that waits reaches a handler, or this thread,
-    /// shows only then. Not to be used at a system call's exit, after which the kernel may decide nothing.
+    /// shows only then. At a system call's exit, after which the kernel may decide nothing, it takes <see cref="PostponeStop"/>.
     /// </summary>
     public void RestartInterrupted()
     {
-        if (!RegistersAtStop.IsInterrupted(Regs))
-            return;
+        if (RegistersAtStop.IsInterrupted(Regs))
+            RestartWhereKernelDecides();
+    }
+
+    private void RestartWhereKernelDecides()
+    {
         Regs.Rax = unchecked((ulong)-Errno.ERESTARTNOHAND);
         WriteRegs(Regs);
     }
@@ -106,19 +110,42 @@ internal sealed class Tracee : TracedThread
         return IsGone;
     }
 
-    /// <summary>Waits for a stop of any kind, in which it can be let go. A signal that it had is delivered then.</summary>
-    public void AwaitAnyStop()
+    /// <summary>
+    /// At the entry or the exit of a system call, or at another event: a stop that was asked for has been taken by this one, and a wait ends with EINTR all
+    /// the same. Another stop is asked for, on the way to which the kernel decides whether the call is issued again, as it does after a signal.
+    /// </summary>
+    public void PostponeStop()
     {
-        if (AwaitAny() is not { } stop)
-            return;
-        IsStopped = true;
-        var isSignal = stop.Event == 0 && !stop.IsSystemCall;
-        if (isSignal)
-            _pendingSignal = stop.Signal;
-        if (!isSignal && stop.Event != LibC.PTRACE_EVENT_STOP)
-            return;
         ReadRegs();
-        RestartInterrupted();
+        if (RegistersAtStop.IsInterrupted(Regs))
+            RestartWhereKernelDecides();
+        Interrupt();
+    }
+
+    /// <summary>Waits for a stop in which it can be let go. A signal that it had is delivered then.</summary>
+    private void AwaitLastStop()
+    {
+        while (AwaitAny() is { } stop)
+        {
+            if (!CanBeLetGoAt(stop))
+                continue;
+            IsStopped = true;
+            if (stop.Event == 0)
+                _pendingSignal = stop.Signal;
+            ReadRegs();
+            RestartInterrupted();
+            return;
+        }
+    }
+
+    /// <summary>Whether it can; else it goes on to a stop where it can.</summary>
+    private bool CanBeLetGoAt(Stop stop)
+    {
+        if (stop is { Event: LibC.PTRACE_EVENT_STOP } or { Event: 0, IsSystemCall: false })
+            return true;
+        PostponeStop();
+        Resume(0);
+        return false;
     }
 
     /// <summary>
@@ -180,7 +207,7 @@ internal sealed class Tracee : TracedThread
             if (!IsStopped && !IsGone)
             {
                 Interrupt();
-                AwaitAnyStop();
+                AwaitLastStop();
             }
         }
         catch (KvmException) when (IsGone)
@@ -204,16 +231,24 @@ internal sealed class Tracee : TracedThread
     /// <param name="looksCloser">Whether to look for its end, too.</param>
     public bool TryDetach(bool looksCloser)
     {
-        if (!_isLetGo && !IsStopped && !IsGone && !TryGetStop(out _))
-        {
-            IsGone = looksCloser && (HasEnded() || ProcessStatus.Read($"/proc/{ThreadId}") is null or { IsDead: true });
-            if (!IsGone)
-                return false;
-        }
-
-        Detach();
-        return true;
+        if (_isLetGo || IsStopped || IsGone || (looksCloser && LooksEnded()) || StandsForLast())
+            Detach();
+        return _isLetGo;
     }
+
+    private bool StandsForLast()
+    {
+        try
+        {
+            return TryGetStop(out var stop) && CanBeLetGoAt(stop);
+        }
+        catch (KvmException) when (IsGone)
+        {
+            return true;
+        }
+    }
+
+    private bool LooksEnded() => IsGone = HasEnded() || ProcessStatus.Read($"/proc/{ThreadId}") is null or { IsDead: true };
 
     /// <summary>
     /// Waits until it stands still; null if it ended, or has waited for the same thing uninterruptibly (state D) for longer than it may, or, for
