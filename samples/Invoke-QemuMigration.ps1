@@ -109,7 +109,7 @@ function Open-Restore($Guest, $State) {
         if ($job.State -notin 'NotStarted', 'Running') {
             $null = Receive-Job $job -Wait -AutoRemoveJob
         }
-        Use-Guest $Guest { param($there) -not (Select-String '^TracerPid:\s+0$' "/proc/$($there.Process.Id)/task/*/status" -Quiet) }
+        Use-Guest $Guest { param($there) Test-IsWatched $there }
     }
     $job
 }

@@ -207,6 +207,17 @@ function Wait-QmpEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [st
 
 <#
 .SYNOPSIS
+Whether KvmTsc waits for a guest's resume, with all threads in view that may run a vCPU: those that did, by debugfs, or else all.
+#>
+function Test-IsWatched([Parameter(Mandatory)] $Guest) {
+    $process = $Guest.Process.Id
+    $threads = @(Get-Content "/sys/kernel/debug/kvm/$process-*/vcpu*/pid").Trim("`0")
+    $files = ($threads -contains '0' ? '*' : $threads) | ForEach-Object { "/proc/$process/task/$_/status" }
+    -not (Select-String '^TracerPid:\s+0$' $files -Quiet)
+}
+
+<#
+.SYNOPSIS
 Waits until the outgoing migration of a guest has one of some statuses.
 #>
 function Wait-Migration([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string[]] $Status) {
@@ -279,4 +290,4 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     }
 }
 
-Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Receive-GuestLog, Wait-GuestLog, Sync-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Test-IsWatched, Receive-GuestLog, Wait-GuestLog, Sync-GuestLog, Get-GuestReport

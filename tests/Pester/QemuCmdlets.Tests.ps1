@@ -124,7 +124,7 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
             $shell = [powershell]::Create($session).AddScript('Restore-KvmTscState qemu01 $args[0] -AtResume').AddArgument($state)
             try {
                 $null = $shell.BeginInvoke()
-                Wait-Until 'it is watched' { -not (Select-String '^TracerPid:\s+0$' "/proc/$($qemu.Process.Id)/task/*/status" -Quiet) }
+                Wait-Until 'it is watched' { Test-IsWatched $qemu }
                 $stopping = $shell.BeginStop($null, $null)
                 $stopping.AsyncWaitHandle.WaitOne(120000) | Should-BeTrue
                 "$($shell.InvocationStateInfo.State)" | Should-Be 'Stopped'

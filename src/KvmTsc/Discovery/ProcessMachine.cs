@@ -49,7 +49,10 @@ public sealed class ProcessMachine : HostMachine
 
     /// <summary>What an executor has to know of it.</summary>
     public AttachTarget Target => new(
-        Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors.ToDictionary(vcpu => vcpu.Key, vcpu => vcpu.Value[0]), Debugfs?.Directory);
+        Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors.ToDictionary(vcpu => vcpu.Key, vcpu => vcpu.Value[0]), Debugfs?.Directory)
+    {
+        VcpuIds = Found.VcpuDescriptors.SelectMany(vcpu => vcpu.Value.Select(descriptor => (descriptor, vcpu.Key))).ToDictionary(),
+    };
 
     /// <inheritdoc/>
     internal override VMDebugfs? Debugfs => Found.Debugfs;

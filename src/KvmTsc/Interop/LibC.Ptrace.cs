@@ -16,6 +16,7 @@ internal static partial class LibC
     public const int PTRACE_GETREGSET = 0x4204;
     public const int PTRACE_SEIZE = 0x4206;
     public const int PTRACE_INTERRUPT = 0x4207;
+    public const int PTRACE_LISTEN = 0x4208;
     public const int PTRACE_GETSIGMASK = 0x420A;
     public const int PTRACE_SETSIGMASK = 0x420B;
     public const int PTRACE_GET_RSEQ_CONFIGURATION = 0x420F;

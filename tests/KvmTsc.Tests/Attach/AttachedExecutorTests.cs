@@ -456,6 +456,73 @@ public sealed class AttachedExecutorTests(Programs programs)
     }
 
     [Fact]
+    public void A_vCPU_that_is_run_by_another_descriptor_of_it_is_held_as_well()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "dup", "1");
+        var machine = other.FindOne();
+        var told = false;
+        var offset = TracerThread.Run(
+            () =>
+            {
+                var watching = 0;
+                using var stop = ((AttachedExecutor)machine.Executor).StopAtResume(
+                    TimeSpan.FromMinutes(2),
+                    (_, _) =>
+                    {
+                        if (watching++ == 0)
+                            other.Tell("2"); // the duplicate
+                    },
+                    CancellationToken.None);
+                told = watching > 0;
+                var batch = new IoctlBatch();
+                batch.SetOffset(0, batch.Reserve(unchecked((ulong)-4321)));
+                Assert.True(stop.Run(batch).Succeeded);
+                return OffsetInDebugfs(machine, 0);
+            },
+            () => { });
+        Assert.True(told);
+        Assert.Equal(-4321, offset);
+        Until.True(() => machine.DescribeVcpus()[0].State, state => state == KvmVcpuState.Running);
+    }
+
+    [Fact]
+    public void A_process_that_is_stopped_by_a_signal_stays_so_while_its_resume_is_waited_for()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
+        var machine = other.FindOne();
+        var (looks, mostHeld, step) = (0, 0, 0);
+        _ = TracerThread.Run(
+            () =>
+            {
+                using var stop = ((AttachedExecutor)machine.Executor).StopAtResume(
+                    TimeSpan.FromMinutes(2),
+                    (_, held) =>
+                    {
+                        Volatile.Write(ref mostHeld, Math.Max(mostHeld, held));
+                        Volatile.Write(ref looks, looks + 1);
+                    },
+                    CancellationToken.None);
+                return stop.StoppedMicroseconds;
+            },
+            () =>
+            {
+                if (step == 0 && Volatile.Read(ref looks) > 0)
+                {
+                    Signal("-STOP", other.Id);
+                    other.Tell("1"); // the vCPU is to run
+                    (step, looks) = (1, 0);
+                }
+                else if (step == 1 && Volatile.Read(ref looks) > 20)
+                {
+                    Assert.Equal(0, Volatile.Read(ref mostHeld));
+                    Signal("-CONT", other.Id);
+                    step = 2;
+                }
+            });
+        Assert.Equal(2, step);
+    }
+
+    [Fact]
     public void A_watch_ends_no_wait_of_the_process()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "epoll", "epoll", "epoll", "epoll");
@@ -487,6 +554,12 @@ public sealed class AttachedExecutorTests(Programs programs)
         // The kernel lets go of that one when the tracer's thread has ended, which .NET does not wait for.
         Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.NotEqual('t', ProcessStatus.Read(task)!.State));
+    }
+
+    private static void Signal(string signal, int processId)
+    {
+        using var kill = OtherProcess.Start("kill", signal, processId.ToString(CultureInfo.InvariantCulture));
+        kill.AwaitExit();
     }
 
     /// <summary>The VM of a process, once each of its vCPUs has run.</summary>

@@ -24,9 +24,8 @@ internal sealed class ResumeWatch : IDisposable
 
     private readonly AttachPreparation _preparation;
     private readonly Dictionary<int, Tracee> _threads = [];
-    private readonly HashSet<ulong> _vcpuDescriptors;
-    private readonly Dictionary<int, ulong> _entering = [];
-    private readonly Dictionary<ulong, Tracee> _held = [];
+    private readonly Dictionary<int, int> _entering = []; // a thread, and the vCPU that it is about to run
+    private readonly Dictionary<int, Tracee> _held = []; // by vCPU
     private readonly Stopwatch _sinceFirst = new();
     private readonly Stopwatch _sinceTurn = new();
     private readonly HashSet<int> _arriving = [];
@@ -37,7 +36,6 @@ internal sealed class ResumeWatch : IDisposable
     {
         _preparation = preparation;
         _watchesAll = !preparation.KnowsAll || preparation.VcpuThreads is not { Count: > 0 };
-        _vcpuDescriptors = [.. preparation.Target.VcpuDescriptors.Values.Select(descriptor => (ulong)descriptor)];
     }
 
     /// <summary>Hands over the threads that are held, each with its registers: letting them go is the caller's from here on.</summary>
@@ -98,7 +96,7 @@ internal sealed class ResumeWatch : IDisposable
     private bool TurnIsDue => _children is not null && _sinceTurn.Elapsed > s_timeWithoutTurn;
 
     private bool IsComplete =>
-        _held.Count == _vcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
+        _held.Count == _preparation.Target.VcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
 
     private static void Pause(int idle)
     {
@@ -188,8 +186,14 @@ internal sealed class ResumeWatch : IDisposable
     {
         switch (stop)
         {
-            case { Event: LibC.PTRACE_EVENT_STOP } when _entering.Remove(thread.ThreadId, out var descriptor):
-                Hold(thread, descriptor);
+            case { Event: LibC.PTRACE_EVENT_STOP, IsGroupStop: true }:
+                _arriving.Remove(thread.ThreadId);
+                thread.ReadRegs();
+                thread.RestartInterrupted();
+                thread.Listen();
+                break;
+            case { Event: LibC.PTRACE_EVENT_STOP } when _entering.Remove(thread.ThreadId, out var vcpuId):
+                Hold(thread, vcpuId);
                 break;
             case { Event: LibC.PTRACE_EVENT_STOP }:
                 _arriving.Remove(thread.ThreadId);
@@ -204,8 +208,9 @@ internal sealed class ResumeWatch : IDisposable
                 break;
             case { IsSystemCall: true }:
                 thread.ReadRegs();
-                if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run) && _vcpuDescriptors.Contains((uint)thread.Regs.Rdi))
-                    Enter(thread);
+                if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run)
+                    && _preparation.Target.VcpuIds.TryGetValue((int)(uint)thread.Regs.Rdi, out var entered)) // 32 bits, as the kernel takes it
+                    Enter(thread, entered);
                 else
                     GoOn(thread);
                 break;
@@ -228,19 +233,19 @@ internal sealed class ResumeWatch : IDisposable
         thread.ResumeToSystemCall(0);
     }
 
-    private void Enter(Tracee thread)
+    private void Enter(Tracee thread, int vcpuId)
     {
-        _entering[thread.ThreadId] = (uint)thread.Regs.Rdi; // as the kernel takes it
+        _entering[thread.ThreadId] = vcpuId;
         thread.Interrupt();
         thread.Resume(0);
     }
 
-    private void Hold(Tracee thread, ulong descriptor)
+    private void Hold(Tracee thread, int vcpuId)
     {
         _sinceFirst.Start();
         thread.MarkStopped();
         thread.ReadRegs();
-        _held[descriptor] = thread;
+        _held[vcpuId] = thread;
     }
 
     private void ForgetEnded()

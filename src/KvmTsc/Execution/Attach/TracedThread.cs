@@ -18,7 +18,13 @@ internal abstract unsafe class TracedThread
     /// <param name="Event">The <c>PTRACE_EVENT_*</c>, 0 for a signal or a system call.</param>
     /// <param name="IsSystemCall">Whether it is at the entry or the exit of a system call.</param>
     /// <param name="Sender">The process that sent the signal by tgkill, as the thread's process knows it; 0 for any other origin.</param>
-    public readonly record struct Stop(int Signal, int Event, bool IsSystemCall, int Sender);
+    public readonly record struct Stop(int Signal, int Event, bool IsSystemCall, int Sender)
+    {
+        private const int SigTrap = 5;
+
+        /// <summary>Whether job control has stopped its process, which is not ours to end.</summary>
+        public bool IsGroupStop => Event == LibC.PTRACE_EVENT_STOP && Signal != SigTrap;
+    }
 
     private protected TracedThread(int threadId, int innermostId)
     {

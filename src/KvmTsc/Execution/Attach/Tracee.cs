@@ -7,7 +7,6 @@ namespace KvmTsc.Execution.Attach;
 /// <summary>A thread that we trace: stopped, waited for, sent elsewhere, and let go.</summary>
 internal sealed class Tracee : TracedThread
 {
-    private const int SigTrap = 5;
     private const int SigStop = 19;
 
     /// <summary>After how long a wait for a stop it is looked at more closely.</summary>
@@ -100,7 +99,7 @@ internal sealed class Tracee : TracedThread
             if (stop.Event == LibC.PTRACE_EVENT_STOP)
             {
                 IsStopped = true;
-                IsInGroupStop = stop.Signal != SigTrap;
+                IsInGroupStop = stop.IsGroupStop;
                 return true;
             }
 
@@ -184,6 +183,13 @@ internal sealed class Tracee : TracedThread
     {
         IsStopped = false;
         Continue(LibC.PTRACE_SYSCALL, signal);
+    }
+
+    /// <summary>Leaves it where job control has stopped it, until that lets it go on, which is another stop.</summary>
+    public void Listen()
+    {
+        IsStopped = false;
+        Continue(LibC.PTRACE_LISTEN, 0);
     }
 
     /// <summary>Lets it go on until the next stop.</summary>
