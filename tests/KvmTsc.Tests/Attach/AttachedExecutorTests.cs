@@ -354,11 +354,21 @@ public sealed class AttachedExecutorTests(Programs programs)
         other.Kill();
     }
 
-    [Fact]
-    public void While_a_resume_is_waited_for_the_end_of_other_processes_is_seen_and_that_of_the_VM_not_before_it_ends()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)] // only the vCPUs' threads are watched
+    public void While_a_resume_is_waited_for_the_end_of_other_processes_is_seen_and_that_of_the_VM_not_before_it_ends(bool hasRun)
     {
-        using var qemu = OtherProcess.StartQemu("-smp", "2", "-S");
+        string[] paused = hasRun ? [] : ["-S"];
+        using var qemu = OtherProcess.StartQemu(["-smp", "2", "-monitor", "stdio", .. paused]);
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
+        if (hasRun)
+        {
+            Until.True(() => machine.VcpuIds.All(id => ThreadInDebugfs(machine, id) != 0), haveRun => haveRun);
+            qemu.Tell("stop");
+            Until.True(() => machine.DescribeVcpus().All(vcpu => vcpu.State == KvmVcpuState.Stopped), areStopped => areStopped);
+        }
+
         var ended = 0;
         using var cancellation = new CancellationTokenSource();
         Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(

@@ -111,17 +111,27 @@ internal sealed class ResumeWatch : IDisposable
     private void WatchAll()
     {
         LibC.IgnoreChildStops();
-        _children ??= DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
         _sinceTurn.Start();
         bool foundNew;
         do
         {
             foundNew = false;
+            if (Watched().Contains(_preparation.Target.ProcessId))
+                _children ??= DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
             foreach (var id in Watched().Where(id => !_threads.ContainsKey(id)))
                 foundNew |= Watch(id);
+            foundNew |= WatchesFurther();
         }
         while (foundNew);
         _preparation.RequireSameProcess();
+    }
+
+    /// <summary>Where a thread that ran a vCPU is there no more, another one may run it from now on.</summary>
+    private bool WatchesFurther()
+    {
+        if (_watchesAll || Watched().All(_threads.ContainsKey))
+            return false;
+        return _watchesAll = true;
     }
 
     private IReadOnlyList<int> Watched() => _watchesAll ? _preparation.ThreadIds() : _preparation.VcpuThreads!;
@@ -250,15 +260,10 @@ internal sealed class ResumeWatch : IDisposable
 
     private void ForgetEnded()
     {
-        var before = _threads.Count;
         foreach (var thread in _threads.Values.Where(thread => !thread.IsStopped && thread.HasEnded()).ToArray())
             Forget(thread);
-        if (_threads.Count < before && !_watchesAll)
-        {
-            _watchesAll = true; // another thread may run its vCPU from now on
+        if (WatchesFurther())
             WatchAll();
-        }
-
         if (_threads.Count == 0)
         {
             throw new KvmException(

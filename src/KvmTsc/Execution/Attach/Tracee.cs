@@ -42,12 +42,8 @@ internal sealed class Tracee : TracedThread
     /// </summary>
     public void RestartInterrupted()
     {
-        if (RegistersAtStop.IsInterrupted(Regs))
-            RestartWhereKernelDecides();
-    }
-
-    private void RestartWhereKernelDecides()
-    {
+        if (!RegistersAtStop.IsInterrupted(Regs))
+            return;
         Regs.Rax = unchecked((ulong)-Errno.ERESTARTNOHAND);
         WriteRegs(Regs);
     }
@@ -116,8 +112,7 @@ internal sealed class Tracee : TracedThread
     public void PostponeStop()
     {
         ReadRegs();
-        if (RegistersAtStop.IsInterrupted(Regs))
-            RestartWhereKernelDecides();
+        RestartInterrupted();
         Interrupt();
     }
 
