@@ -14,28 +14,21 @@ internal sealed class TerminalWork(IVMExecutor executor, int count) : IWork
 
     public IReadOnlyList<long> Read(out double stoppedMicroseconds)
     {
-        var stop = executor.Stop(CancellationToken.None);
-        IReadOnlyList<long> sizes;
-        using (stop)
-            sizes = Read(stop);
-        stoppedMicroseconds = stop.StoppedMicroseconds;
+        (var sizes, stoppedMicroseconds) = executor.WhileStopped(Read, CancellationToken.None);
         return sizes;
     }
 
-    public double Write(long offset)
+    public double Write(long offset) => executor.WhileStopped(stop => Write(stop, offset), CancellationToken.None).Microseconds;
+
+    private int Write(IVMStop stop, long offset)
     {
-        var stop = executor.Stop(CancellationToken.None);
-        using (stop)
-        {
-            var before = Read(stop);
+        var before = Read(stop);
 
-            // Now and then one that fails at its end and is undone comes first.
-            if (_writes++ % 4 == 3 && stop.Run(WriteBatch(before, offset, fails: true)) is { Succeeded: true } or { UndoFailures.Count: > 0 })
-                throw new InvalidDataException("a batch that has to fail did not, or could not be undone");
-            Require(stop.Run(WriteBatch(before, offset, fails: false)));
-        }
-
-        return stop.StoppedMicroseconds;
+        // Now and then one that fails at its end and is undone comes first.
+        if (_writes++ % 4 == 3 && stop.Run(WriteBatch(before, offset, fails: true)) is { Succeeded: true } or { UndoFailures.Count: > 0 })
+            throw new InvalidDataException("a batch that has to fail did not, or could not be undone");
+        Require(stop.Run(WriteBatch(before, offset, fails: false)));
+        return _writes;
     }
 
     private IReadOnlyList<long> Read(IVMStop stop)

@@ -15,18 +15,25 @@ internal sealed class WatchedExecutor(IVMExecutor executor, Action<KillPhase> no
     /// <summary>Called before a batch that writes.</summary>
     public Action? BeforeWriting { get; set; }
 
-    public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
+    public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
     {
         note(KillPhase.Stopping);
-        var stop = executor.Stop(cancellationToken, first);
-        note(KillPhase.Stopped);
-        return new WatchedStop(stop, this, note);
+        var stopped = executor.WhileStopped(
+            stop =>
+            {
+                note(KillPhase.Stopped);
+                var result = work(new WatchedStop(stop, this, note));
+                note(KillPhase.Releasing);
+                return result;
+            },
+            cancellationToken,
+            first);
+        note(KillPhase.Between);
+        return stopped;
     }
 
     private sealed class WatchedStop(IVMStop stop, WatchedExecutor owner, Action<KillPhase> note) : IVMStop
     {
-        public double StoppedMicroseconds => stop.StoppedMicroseconds;
-
         public BatchOutcome Run(IoctlBatch batch)
         {
             // What can be undone is what writes.
@@ -40,13 +47,6 @@ internal sealed class WatchedExecutor(IVMExecutor executor, Action<KillPhase> no
             if (writes)
                 owner.Writing = Stopwatch.GetElapsedTime(began);
             return outcome;
-        }
-
-        public void Dispose()
-        {
-            note(KillPhase.Releasing);
-            stop.Dispose();
-            note(KillPhase.Between);
         }
     }
 }

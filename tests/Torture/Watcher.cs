@@ -20,7 +20,7 @@ internal static class Watcher
             var end = default(Task);
             try
             {
-                using var stop = TracerThread.Run(() => ((AttachedExecutor)machine.Executor).StopAtResume(s_longest, (_, _) => Say(), cancellation.Token), () => { });
+                _ = ((AttachedExecutor)machine.Executor).WhileHeldAtResume(_ => 0, s_longest, (_, _) => Say(), cancellation.Token);
                 Console.WriteLine("resumed");
             }
             catch (OperationCanceledException)

@@ -27,9 +27,12 @@ internal sealed class FilePaths(PathIntrinsics paths)
     public string Single(string path) => Matching(path) switch
     {
         [var file] => file,
-        [] => throw Unsupported($"Nothing fits {path}."),
+        [] => throw NothingFits(path),
         var files => throw Unsupported($"{path} fits {files.Count} files, and one is wanted."),
     };
+
+    /// <summary>A pattern that fits no file.</summary>
+    public static KvmException NothingFits(string path) => Unsupported($"Nothing fits {path}.");
 
     private static string InFileSystem(string path, string file, ProviderInfo provider) => provider.Name == FileSystem
         ? file

@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using KvmTsc.Discovery;
 using KvmTsc.Machines;
 using KvmTsc.PowerShell.Completion;
 
@@ -28,7 +29,14 @@ public sealed class GetKvmVMCommand : KvmCommand
         if (ParameterSetName == "ProcessId")
             Write(ProcessId, Targets.Of);
         else
-            Write(Name, Targets.Named);
+            Write(Name, name => Targets.Named(name, areChanged: false));
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        if (ParameterSetName != "ProcessId" && VMDiscovery.Unseen() is { Count: > 0 } unseen)
+            WriteWarning($"The VMs of {unseen.Count} VMM(s) are not listed, since this user may not look at them: process {string.Join(", ", unseen)}. Run PowerShell as root (sudo pwsh).");
     }
 
     private void Write<T>(IEnumerable<T> selectors, Func<T, IEnumerable<Machine>> select)

@@ -31,7 +31,7 @@ public sealed class ImportKvmTscStateCommand : KvmCommand
         if (ParameterSetName == ByLiteralPath)
             Write(LiteralPath, path => [paths.Literal(path)]);
         else
-            Write(Path, paths.Matching);
+            Write(Path, path => paths.Matching(path) is { Count: > 0 } files ? files : throw FilePaths.NothingFits(path));
     }
 
     private void Write(IEnumerable<string> paths, Func<string, IEnumerable<string>> select)

@@ -1,6 +1,4 @@
-using System.Diagnostics;
 using System.Management.Automation;
-using KvmTsc.Execution.Attach;
 using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Wording;
@@ -53,20 +51,19 @@ public abstract class RestoreCommand : KvmCommand
         if (!AtResume)
             return restore.Run(Cancellation);
         var timeout = TimeSpan.FromSeconds(TimeoutSeconds);
-        var held = 0;
-        var clock = Stopwatch.StartNew();
         var progress = new ProgressRecord(0, $"Waiting for {vmName} to be resumed", "Watching its vCPUs");
         try
         {
-            return TracerThread.Run(
-                () => restore.RunAtResume(timeout, (_, count) => Volatile.Write(ref held, count), Cancellation),
-                () =>
+            return restore.RunAtResume(
+                timeout,
+                (waited, held) =>
                 {
-                    progress.SecondsRemaining = Math.Max(0, (int)(timeout - clock.Elapsed).TotalSeconds);
-                    progress.PercentComplete = Math.Min(100, (int)(100 * clock.Elapsed / timeout));
-                    progress.StatusDescription = $"{clock.Elapsed:hh\\:mm\\:ss}, {Volatile.Read(ref held)} vCPU(s) held";
+                    progress.SecondsRemaining = Math.Max(0, (int)(timeout - waited).TotalSeconds);
+                    progress.PercentComplete = Math.Min(100, (int)(100 * waited / timeout));
+                    progress.StatusDescription = $"{waited:hh\\:mm\\:ss}, {held} vCPU(s) held";
                     show(progress);
-                });
+                },
+                Cancellation);
         }
         finally
         {

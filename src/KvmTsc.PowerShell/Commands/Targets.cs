@@ -17,12 +17,21 @@ internal sealed class Targets
 
     private IReadOnlyList<Machine> All => [.. LocalMachines.All, .. _ofOthers ??= VMDiscovery.All()];
 
-    /// <summary>VMs by name; a name without wildcards has to be there.</summary>
-    public IEnumerable<Machine> Named(string name)
+    /// <summary>VMs by name. A pattern fits any number, unless a VM has it for its name; a name has to be there.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="areChanged">Whether the VMs are to be changed: a name that several have names none of them then.</param>
+    public IEnumerable<Machine> Named(string name, bool areChanged)
     {
+        var all = All;
+        var named = all.Where(machine => machine.Identity.IsNamed(name)).ToArray();
+        if (named.Length > 1 && areChanged)
+            throw Ambiguous(name, named);
+        if (named.Length > 0)
+            return named;
         var pattern = WildcardPattern.Get(name, WildcardOptions.IgnoreCase);
-        var found = All.Where(machine => pattern.IsMatch(machine.Identity.Name) || IsNamed(machine, name)).ToArray();
-        return found.Length > 0 || WildcardPattern.ContainsWildcardCharacters(name) ? found : throw NotFound($"There is no VM named {name}.");
+        return WildcardPattern.ContainsWildcardCharacters(name)
+            ? [.. all.Where(machine => pattern.IsMatch(machine.Identity.Name))]
+            : throw NotFound($"There is no VM named {name}.");
     }
 
     /// <summary>The VMs of a process.</summary>
@@ -39,12 +48,12 @@ internal sealed class Targets
         var found = (processId is { } process ? InProcess(process) : All).Where(machine => Fits(machine, reference)).ToArray();
         return found switch
         {
+            // It keeps the name that it was listed by, which tells it from another one.
+            [ProcessMachine machine] when string.Equals(reference.VMName, machine.Identity.NameWithProcess, StringComparison.OrdinalIgnoreCase) =>
+                machine.Named(machine.Identity.NameWithProcess),
             [var machine] => machine,
             [] => throw NotFound($"There is no VM {reference}" + (reference.ProcessId is { } owner ? $" in process {owner}." : ".")),
-            _ => throw new KvmException(
-                KvmErrorId.VMNotFound,
-                $"{reference} names {found.Length} VMs: {string.Join(", ", found.Select(machine => machine.Identity))}.",
-                "Name one by its process: Get-KvmVM -ProcessId ID."),
+            _ => throw Ambiguous(reference, found),
         };
     }
 
@@ -60,9 +69,12 @@ internal sealed class Targets
     private static bool Fits(Machine machine, VMReference reference) =>
         (reference.VMId is null || reference.VMId == machine.Identity.Id)
         && (reference.ProcessId is null || reference.ProcessId == machine.Identity.ProcessId)
-        && (reference.VMName is null || IsNamed(machine, reference.VMName));
+        && (reference.VMName is null || machine.Identity.IsNamed(reference.VMName));
 
-    private static bool IsNamed(Machine machine, string name) => string.Equals(name, machine.Identity.Name, StringComparison.OrdinalIgnoreCase);
+    private static KvmException Ambiguous(object name, Machine[] found) => new(
+        KvmErrorId.VMNotFound,
+        $"{name} names {found.Length} VMs: {string.Join(", ", found.Select(machine => machine.Identity))}.",
+        $"Name one by its process: {found[0].Identity.NameWithProcess}, or Get-KvmVM -ProcessId {found[0].Identity.ProcessId}.");
 
     private static KvmException NotFound(string message) => new(KvmErrorId.VMNotFound, message, "List the VMs there are with Get-KvmVM.");
 }

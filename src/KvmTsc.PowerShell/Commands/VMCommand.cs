@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using System.Reflection;
 using KvmTsc.Machines;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
@@ -37,6 +38,8 @@ public abstract class VMCommand : KvmCommand
     [ArgumentCompleter(typeof(VMNameCompleter))]
     public VMReference[] VM { get; set; } = [];
 
+    private bool Changes => GetType().GetCustomAttribute<CmdletAttribute>()!.SupportsShouldProcess;
+
     /// <summary>Does the command's work for one VM.</summary>
     protected abstract void Process(Machine machine);
 
@@ -52,7 +55,7 @@ public abstract class VMCommand : KvmCommand
                 ForEach(VM, reference => [Targets.Single(reference)]);
                 break;
             default:
-                ForEach(Name, Targets.Named);
+                ForEach(Name, name => Targets.Named(name, areChanged: Changes));
                 break;
         }
     }

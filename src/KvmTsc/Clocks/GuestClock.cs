@@ -13,10 +13,8 @@ public static class GuestClock
     {
         var batch = new IoctlBatch();
         var clock = batch.GetClock();
-        var stop = machine.Executor.Stop(cancellationToken, batch);
-        using (stop)
-            stop.RunOrThrow(batch, machine.Identity.Name);
-        return new KvmClock(machine.Identity, batch.Read(clock), stop.StoppedMicroseconds);
+        var stopped = machine.RunStopped(batch, cancellationToken);
+        return new KvmClock(machine.Identity, batch.Read(clock), stopped);
     }
 
     /// <summary>
@@ -34,20 +32,19 @@ public static class GuestClock
     {
         var value = ClockData(clockNanoseconds, realtimeNanoseconds);
         RefuseFuture(machine, realtimeNanoseconds);
-        var stop = machine.Executor.Stop(cancellationToken);
-        KvmClockData after;
-        using (stop)
-        {
-            var before = ReadBefore(machine, stop, value, force);
-            var batch = new IoctlBatch();
-            TscUndo.ClockOf(batch, batch.Steps.Count + 1, before);
-            batch.SetClock(value);
-            var readBack = batch.GetClock();
-            stop.RunOrThrow(batch, machine.Identity.Name);
-            after = batch.Read(readBack);
-        }
-
-        return new KvmClock(machine.Identity, after, stop.StoppedMicroseconds);
+        var (after, stopped) = machine.Executor.WhileStopped(
+            stop =>
+            {
+                var before = ReadBefore(machine, stop, value, force);
+                var batch = new IoctlBatch();
+                TscUndo.ClockOf(batch, batch.Steps.Count + 1, before);
+                batch.SetClock(value);
+                var readBack = batch.GetClock();
+                stop.RunOrThrow(batch, machine.Identity.Name);
+                return batch.Read(readBack);
+            },
+            cancellationToken);
+        return new KvmClock(machine.Identity, after, stopped);
     }
 
     /// <summary>What <see cref="Set"/> would change, refused where it would be: kvmclock as it is now.</summary>
@@ -56,11 +53,9 @@ public static class GuestClock
         Machine machine, ulong clockNanoseconds, ulong? realtimeNanoseconds, bool force, CancellationToken cancellationToken)
     {
         RefuseFuture(machine, realtimeNanoseconds);
-        var stop = machine.Executor.Stop(cancellationToken);
-        KvmClockData before;
-        using (stop)
-            before = ReadBefore(machine, stop, ClockData(clockNanoseconds, realtimeNanoseconds), force);
-        return new KvmClock(machine.Identity, before, stop.StoppedMicroseconds);
+        var (before, stopped) = machine.Executor.WhileStopped(
+            stop => ReadBefore(machine, stop, ClockData(clockNanoseconds, realtimeNanoseconds), force), cancellationToken);
+        return new KvmClock(machine.Identity, before, stopped);
     }
 
     private static KvmClockData ReadBefore(Machine machine, IVMStop stop, KvmClockData value, bool force)

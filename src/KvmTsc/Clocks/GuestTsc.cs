@@ -12,11 +12,8 @@ public static class GuestTsc
     {
         var batch = new IoctlBatch();
         var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, Offset: batch.GetOffset(id))).ToArray();
-        var stop = machine.Executor.Stop(cancellationToken, batch);
-        using (stop)
-            stop.RunOrThrow(batch, machine.Identity.Name);
-        return [.. slots.Select(slot =>
-            new KvmVcpuTscOffset(machine.Identity, slot.Id, unchecked((long)batch.Read(slot.Offset)), stop.StoppedMicroseconds))];
+        var stopped = machine.RunStopped(batch, cancellationToken);
+        return [.. slots.Select(slot => new KvmVcpuTscOffset(machine.Identity, slot.Id, unchecked((long)batch.Read(slot.Offset)), stopped))];
     }
 
     /// <summary>The same without stopping the VM: as debugfs shows them.</summary>
@@ -37,21 +34,22 @@ public static class GuestTsc
     {
         var ids = VcpusOf(machine, offsets);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(cancellationToken);
-        using (stop)
-        {
-            var before = reading.Run(stop);
-            if (!force)
-                RefuseWrites(machine, before, offsets);
-            var batch = new IoctlBatch();
-            TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
-            var writes = WritesOf(before, offsets);
-            AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
-            batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
-            stop.RunOrThrow(batch, machine.Identity.Name);
-        }
-
-        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stop.StoppedMicroseconds))];
+        var stopped = reading.WhileStopped(
+            stop =>
+            {
+                var before = reading.Run(stop);
+                if (!force)
+                    RefuseWrites(machine, before, offsets);
+                var batch = new IoctlBatch();
+                TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
+                var writes = WritesOf(before, offsets);
+                AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
+                batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
+                stop.RunOrThrow(batch, machine.Identity.Name);
+                return true;
+            },
+            cancellationToken);
+        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stopped.Microseconds))];
     }
 
     /// <summary>What <see cref="SetOffsets"/> would change, refused where it would be: the offsets as they are now.</summary>
@@ -60,15 +58,10 @@ public static class GuestTsc
         Machine machine, IReadOnlyDictionary<int, long> offsets, bool force, CancellationToken cancellationToken)
     {
         var ids = VcpusOf(machine, offsets);
-        var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(cancellationToken);
-        TscSnapshot before;
-        using (stop)
-            before = reading.Run(stop);
+        var (before, stopped) = TscSnapshot.Of(machine).Take(cancellationToken);
         if (!force)
             RefuseWrites(machine, before, offsets);
-        return [.. ids.Select(id =>
-            new KvmVcpuTscOffset(machine.Identity, id, unchecked((long)before.Vcpus[id].Offset), stop.StoppedMicroseconds))];
+        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, unchecked((long)before.Vcpus[id].Offset), stopped))];
     }
 
     /// <summary>Reads the frequencies of some vCPUs, null for all: step 3 of the algorithm.</summary>
@@ -76,10 +69,8 @@ public static class GuestTsc
     {
         var batch = new IoctlBatch();
         var slots = machine.SelectVcpus(vcpuIds).Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
-        var stop = machine.Executor.Stop(cancellationToken, batch);
-        using (stop)
-            stop.RunOrThrow(batch, machine.Identity.Name);
-        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stop.StoppedMicroseconds))];
+        var stopped = machine.RunStopped(batch, cancellationToken);
+        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stopped))];
     }
 
     /// <summary>
@@ -96,18 +87,17 @@ public static class GuestTsc
         var ids = VcpusOf(machine, frequencies);
         RefuseUnsupported(machine, frequencies.Values, force);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(cancellationToken);
         var batch = new IoctlBatch();
-        (int Id, Slot<int> KHz)[] slots;
-        using (stop)
-        {
-            var before = reading.Run(stop);
-            AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
-            slots = [.. ids.Select(id => (id, batch.GetTscKHz(id)))];
-            stop.RunOrThrow(batch, machine.Identity.Name);
-        }
-
-        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stop.StoppedMicroseconds))];
+        var (slots, stopped) = reading.WhileStopped(
+            stop =>
+            {
+                AddWrites(batch, reading.Run(stop), ids.Select(id => (id, frequencies[id])));
+                var readBack = ids.Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
+                stop.RunOrThrow(batch, machine.Identity.Name);
+                return readBack;
+            },
+            cancellationToken);
+        return [.. slots.Select(slot => Frequency(machine, slot.Id, (uint)batch.Read(slot.KHz), stopped))];
     }
 
     /// <summary>What <see cref="SetFrequencies"/> would change, refused where it would be: the frequencies as they are now.</summary>

@@ -28,17 +28,14 @@ public static class MasterClock
     {
         RefuseClockSource(machine);
         var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(cancellationToken);
-        MasterClockPlan plan;
-        MasterClockSwitch? done = null;
-        using (stop)
-        {
-            plan = MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
-            if (plan.IsNeeded)
-                done = Apply(machine, stop, plan);
-        }
-
-        return new KvmMasterClockRepair(machine.Identity, plan, done, stop.StoppedMicroseconds);
+        var ((plan, done), stopped) = reading.WhileStopped(
+            stop =>
+            {
+                var needed = MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
+                return (needed, needed.IsNeeded ? Apply(machine, stop, needed) : null);
+            },
+            cancellationToken);
+        return new KvmMasterClockRepair(machine.Identity, plan, done, stopped);
     }
 
     /// <summary>What <see cref="Repair"/> would do, refused where it would be.</summary>
@@ -46,9 +43,7 @@ public static class MasterClock
     public static MasterClockPlan Preview(Machine machine, double maximumAdvanceSeconds, bool force, CancellationToken cancellationToken)
     {
         RefuseClockSource(machine);
-        var reading = TscSnapshot.Of(machine);
-        using var stop = reading.Stop(cancellationToken);
-        return MasterClockPlan.Make(machine, reading.Run(stop), maximumAdvanceSeconds, force);
+        return MasterClockPlan.Make(machine, TscSnapshot.Of(machine).Take(cancellationToken).Result, maximumAdvanceSeconds, force);
     }
 
     /// <summary>Refuses a host on which KVM has no master clock, whatever the offsets are.</summary>

@@ -45,20 +45,25 @@ internal sealed class TscSnapshot
     /// <summary>A snapshot with a batch of its own.</summary>
     public sealed class Reading(IoctlBatch batch, Pending pending, Machine machine)
     {
-        /// <summary>What was taken last.</summary>
-        public TscSnapshot Result => pending.Read(batch);
+        /// <summary>A snapshot of nothing yet, for what is to be rehearsed.</summary>
+        public TscSnapshot Empty => pending.Read(batch);
 
-        /// <summary>Stops the VM for it.</summary>
-        public IVMStop Stop(CancellationToken cancellationToken) => machine.Executor.Stop(cancellationToken, batch);
+        /// <summary>Stops the VM for it, and for what depends on it.</summary>
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken) =>
+            machine.Executor.WhileStopped(work, cancellationToken, batch);
 
-        /// <summary>Takes it.</summary>
-        public void Take(IVMStop stop) => stop.RunOrThrow(batch, machine.Identity.Name);
+        /// <summary>Takes it, and lets the VM go on.</summary>
+        public Stopped<TscSnapshot> Take(CancellationToken cancellationToken)
+        {
+            var microseconds = machine.RunStopped(batch, cancellationToken);
+            return new Stopped<TscSnapshot>(pending.Read(batch), microseconds);
+        }
 
         /// <summary>Takes it, for what depends on it within the same stop.</summary>
         public TscSnapshot Run(IVMStop stop)
         {
-            Take(stop);
-            return Result;
+            stop.RunOrThrow(batch, machine.Identity.Name);
+            return pending.Read(batch);
         }
     }
 

@@ -23,6 +23,9 @@ public sealed class ProcessMachine : HostMachine
         Executor = Found.IsDoubtful ? new RefusingExecutor(Doubt()) : new AttachedExecutor(Target);
     }
 
+    /// <summary>The same VM, by another name.</summary>
+    public ProcessMachine Named(string name) => name == Identity.Name ? this : new(Identity with { Name = name }, Vmm, StartTime, Found, _isOnlyVM);
+
     /// <inheritdoc/>
     public override VMIdentity Identity { get; }
 
@@ -91,6 +94,7 @@ public sealed class ProcessMachine : HostMachine
 
     private sealed class RefusingExecutor(AttachObstacle obstacle) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null) => throw obstacle.ToException();
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null) =>
+            throw obstacle.ToException();
     }
 }

@@ -13,18 +13,17 @@ public static class VMDiscovery
 {
     private const int Looks = 5;
 
-    /// <summary>The VMs of every other process that may be looked at, by process.</summary>
+    /// <summary>The VMs of every other process that may be looked at, by process. Those that share a name have it with their process.</summary>
     public static IReadOnlyList<Machine> All()
     {
         var debugfs = new Lazy<DebugfsIndex>(DebugfsIndex.Read);
-        return
-        [
-            .. NumberedDirectory.Read("/proc")
-                .Where(id => id != Environment.ProcessId)
-                .Order()
-                .SelectMany(id => Find(id, debugfs)),
-        ];
+        var machines = Processes().SelectMany(id => Find(id, debugfs)).ToArray();
+        var shared = machines.GroupBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase).Where(sameName => sameName.Count() > 1).SelectMany(same => same).ToHashSet();
+        return [.. machines.Select(machine => shared.Contains(machine) ? machine.Named(machine.Identity.NameWithProcess) : machine)];
     }
+
+    /// <summary>The processes whose programs are known VMMs, and which may not be looked at: VMs that <see cref="All"/> does not have.</summary>
+    public static IReadOnlyList<int> Unseen() => [.. Processes().Where(id => VmmCommandLine.Read(id) is { IsKnown: true } && !MayBeLookedAt(id))];
 
     /// <summary>The VMs of one other process, none if there is no such process.</summary>
     /// <exception cref="KvmException">It may not be looked at.</exception>
@@ -43,10 +42,12 @@ public static class VMDiscovery
         if (!HasVM(KvmDescriptor.Read(processId)) || ProcessStat.Read($"/proc/{processId}") is not { } stat)
             return [];
         var vms = FindSettled(processId, stat.ParentId, debugfs);
-        var commandLine = VmmCommandLine.Read(processId);
-        var name = commandLine.VMName ?? commandLine.Program;
-        return IsStill(processId, stat) ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine.Vmm, name)) : [];
+        return VmmCommandLine.Read(processId) is { } commandLine && IsStill(processId, stat)
+            ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine))
+            : [];
     }
+
+    private static IEnumerable<int> Processes() => NumberedDirectory.Read("/proc").Where(id => id != Environment.ProcessId).Order();
 
     /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
     private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, Lazy<DebugfsIndex> debugfs)
@@ -62,12 +63,15 @@ public static class VMDiscovery
         return vms;
     }
 
-    /// <summary>A process is named after its VM. One that has several gives each of them its descriptor as well, to tell them apart.</summary>
-    private static ProcessMachine Describe(int processId, ProcessStat stat, FoundVM vm, bool isOnlyVM, string vmm, string name)
+    /// <summary>
+    /// A VM whose VMM is not told its name is called after its program and process. A process that has several gives each of them its descriptor as well.
+    /// </summary>
+    private static ProcessMachine Describe(int processId, ProcessStat stat, FoundVM vm, bool isOnlyVM, VmmCommandLine commandLine)
     {
         var id = string.Create(CultureInfo.InvariantCulture, $"{processId}:{vm.Descriptor}");
+        var name = commandLine.VMName ?? VMIdentity.WithProcess(commandLine.Program, processId);
         var identity = new VMIdentity(isOnlyVM ? name : string.Create(CultureInfo.InvariantCulture, $"{name}:{vm.Descriptor}"), processId, id);
-        return new ProcessMachine(identity, vmm, stat.StartTime, vm, isOnlyVM);
+        return new ProcessMachine(identity, commandLine.Vmm, stat.StartTime, vm, isOnlyVM);
     }
 
     /// <summary>

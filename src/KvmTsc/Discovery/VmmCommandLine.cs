@@ -6,8 +6,9 @@ namespace KvmTsc.Discovery;
 /// <summary>What the program and the command line of a VMM tell.</summary>
 /// <param name="Program">The file name of its program.</param>
 /// <param name="Vmm">The VMM; the program where it is none that is known.</param>
+/// <param name="IsKnown">Whether it is one that is known.</param>
 /// <param name="VMName">The VM's name, null if it is not told.</param>
-internal sealed record VmmCommandLine(string Program, string Vmm, string? VMName)
+internal sealed record VmmCommandLine(string Program, string Vmm, bool IsKnown, string? VMName)
 {
     /// <summary>
     /// The VMMs that are known: how their programs' names begin, and where their command lines name the VM, the first that does so. One more takes a
@@ -39,13 +40,15 @@ internal sealed record VmmCommandLine(string Program, string Vmm, string? VMName
         "stratovirt", "tmp", "var", "vm", "vmm",
     ];
 
-    /// <summary>Reads a process's; null if it is gone.</summary>
-    public static VmmCommandLine Read(int processId)
+    /// <summary>
+    /// Reads a process's; null if it is gone. One that ends loses its memory, where these are, before its descriptors.
+    /// </summary>
+    public static VmmCommandLine? Read(int processId)
     {
         var text = KernelFiles.ReadText($"/proc/{processId}/cmdline") ?? "";
         var arguments = text.TrimEnd('\0').Split('\0');
         var program = KernelFiles.ReadLinkTarget($"/proc/{processId}/exe") ?? arguments[0];
-        return Parse(program, arguments);
+        return program.Length > 0 ? Parse(program, arguments) : null;
     }
 
     /// <summary>Understands a program and its arguments, the first of which is its own name.</summary>
@@ -54,7 +57,7 @@ internal sealed record VmmCommandLine(string Program, string Vmm, string? VMName
         var file = ProgramName(program);
         var row = Array.Find(s_table, row => row.Knows(file));
         var name = row?.Names.Select(rule => rule(arguments)).FirstOrDefault(name => !string.IsNullOrWhiteSpace(name));
-        return new VmmCommandLine(Printable(file), row?.Vmm ?? Printable(file), name is null ? null : Printable(name));
+        return new VmmCommandLine(Printable(file), row?.Vmm ?? Printable(file), row is not null, name is null ? null : Printable(name));
     }
 
     /// <summary>A command line may have what would do something to a terminal.</summary>

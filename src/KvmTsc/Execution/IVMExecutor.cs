@@ -6,12 +6,11 @@ namespace KvmTsc.Execution;
 /// </summary>
 public interface IVMExecutor
 {
-    /// <summary>
-    /// Stops the VM's vCPUs outside of <c>KVM_RUN</c> until the result is disposed of. Batches run one after another within one stop.
-    /// </summary>
+    /// <summary>Stops the VM's vCPUs outside of <c>KVM_RUN</c>, does something while they stand still, and lets them go on.</summary>
+    /// <param name="work">What to do; it runs batches one after another, on whatever thread it is called.</param>
     /// <param name="cancellationToken">Gives up waiting for the stop; a stop that is had is not cancelled.</param>
     /// <param name="first">
     /// The batch that will be run first, where it is known, and will not change until then: all that can be is done for it before anything stops.
     /// </param>
-    IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null);
+    Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null);
 }

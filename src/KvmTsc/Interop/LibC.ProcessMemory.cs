@@ -12,6 +12,24 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", EntryPoint = "pwrite")]
     private static partial nint PwriteNative(SafeDescriptor descriptor, void* buffer, nuint count, nint offset);
 
+    [SuppressGCTransition]
+    [LibraryImport("libc", EntryPoint = "process_vm_writev")]
+    private static partial nint ProcessVmWritevNative(int process, IoVector* local, nuint localCount, IoVector* remote, nuint remoteCount, nuint flags);
+
+    /// <summary>
+    /// Writes where the process itself may write, and nowhere else: unlike /proc/PID/mem this forces nothing, so that it tells by its failure that there is
+    /// no room, or a guard.
+    /// </summary>
+    /// <returns>Whether all was written.</returns>
+    public static bool TryWriteMemory(int process, ReadOnlySpan<byte> bytes, ulong address)
+    {
+        fixed (byte* start = bytes)
+        {
+            IoVector local = new() { Base = (nint)start, Length = (nuint)bytes.Length }, remote = new() { Base = (nint)address, Length = (nuint)bytes.Length };
+            return ProcessVmWritevNative(process, &local, 1, &remote, 1, 0) == bytes.Length;
+        }
+    }
+
     /// <returns>Whether all of the buffer was read.</returns>
     public static bool Pread(SafeDescriptor descriptor, Span<byte> buffer, ulong offset)
     {
@@ -39,5 +57,13 @@ internal static unsafe partial class LibC
             var written = PwriteNative(descriptor, start, (nuint)buffer.Length, (nint)offset);
             return written < 0 ? -Marshal.GetLastSystemError() : written == buffer.Length ? 0 : -Errno.EIO;
         }
+    }
+
+    /// <summary><c>struct iovec</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct IoVector
+    {
+        public nint Base;
+        public nuint Length;
     }
 }

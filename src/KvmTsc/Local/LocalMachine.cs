@@ -161,28 +161,23 @@ public sealed class LocalMachine : HostMachine, IDisposable
     /// <summary>Runs batches in this process: the guest stands still because only we run it.</summary>
     private sealed class LocalExecutor(LocalMachine machine) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
         {
             machine.Enter(cancellationToken);
-            return new LocalStop(machine);
+            try
+            {
+                return new Stopped<T>(work(new LocalStop(machine)), 0);
+            }
+            finally
+            {
+                machine._exclusive.Release();
+            }
         }
     }
 
     private sealed class LocalStop(LocalMachine machine) : IVMStop
     {
-        private bool _released;
-
-        public double StoppedMicroseconds => 0;
-
         public BatchOutcome Run(IoctlBatch batch) => BatchRunner.Run(batch, Issue);
-
-        public void Dispose()
-        {
-            if (_released)
-                return;
-            _released = true;
-            machine._exclusive.Release();
-        }
 
         private int Issue(int? vcpuId, nuint request, nint argument) => LibC.Ioctl(
             vcpuId is { } id ? machine._vcpus[id].Descriptor : machine._vm, request, argument);

@@ -53,6 +53,18 @@ public abstract class Machine
     /// <summary>Its vCPUs with their threads.</summary>
     public abstract IReadOnlyList<KvmVcpu> DescribeVcpus();
 
+    /// <summary>Stops the VM for one batch.</summary>
+    /// <returns>For how long it was stopped, in microseconds; results are in the batch.</returns>
+    /// <exception cref="KvmException">The batch failed.</exception>
+    internal double RunStopped(IoctlBatch batch, CancellationToken cancellationToken) => Executor.WhileStopped(
+        stop =>
+        {
+            stop.RunOrThrow(batch, Identity.Name);
+            return batch;
+        },
+        cancellationToken,
+        batch).Microseconds;
+
     /// <summary>The vCPUs asked for, all if none are named.</summary>
     /// <exception cref="KvmException">One does not exist.</exception>
     public IReadOnlyList<int> SelectVcpus(IReadOnlyCollection<int>? vcpuIds)

@@ -73,11 +73,7 @@ public sealed class KvmTscState
     public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken)
     {
         var host = machine.Host;
-        var reading = TscSnapshot.Of(machine);
-        var stop = reading.Stop(cancellationToken);
-        using (stop)
-            reading.Take(stop);
-        var snapshot = reading.Result;
+        var (snapshot, stopped) = TscSnapshot.Of(machine).Take(cancellationToken);
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));
@@ -91,7 +87,7 @@ public sealed class KvmTscState
             snapshot.Clock.HostTsc,
             [.. snapshot.Vcpus.Select(vcpu => StateOf(machine, vcpu.Key, vcpu.Value))],
             host,
-            stop.StoppedMicroseconds,
+            stopped,
             typeof(KvmTscState).Assembly.GetName().Version!.ToString(3));
     }
 

@@ -56,8 +56,7 @@ public sealed class TscRestore
     /// <exception cref="KvmException">The restore would be refused.</exception>
     public TscRestorePreview Preview(CancellationToken cancellationToken)
     {
-        using var stop = _reading.Stop(cancellationToken);
-        var before = ReadBefore(stop);
+        var before = _reading.WhileStopped(ReadBefore, cancellationToken).Result;
         var clock = unchecked(_state.ClockNanoseconds + (Counts ? _machine.RealtimeNow - _state.RealtimeNanoseconds : 0));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
@@ -70,13 +69,13 @@ public sealed class TscRestore
 
     /// <summary>Restores.</summary>
     /// <exception cref="KvmException">It was refused, or it failed; the VM is as it was unless the message says otherwise.</exception>
-    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => Run(_reading.Stop(cancellationToken));
+    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => ResultOf(_reading.WhileStopped(Apply, cancellationToken));
 
     /// <summary>
     /// Restores at the moment when the VM is resumed, after its VMM has set the clocks to its own idea and before the guest runs.
     /// </summary>
     /// <param name="timeout">How long to wait for that.</param>
-    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
+    /// <param name="waiting">Told now and then, on the calling thread, for how long it has been waited, and how many vCPUs are held.</param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The VM was not resumed in time, or as for <see cref="Run(CancellationToken)"/>.</exception>
     public KvmTscMigrationResult RunAtResume(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
@@ -89,36 +88,36 @@ public sealed class TscRestore
                 "Leave -AtResume out.");
         }
 
-        _ = Plan(_reading.Result); // of nothing yet: what .NET makes on first use it makes now, not while the vCPUs are held
-        return Run(executor.StopAtResume(timeout, waiting, cancellationToken));
+        _ = Plan(_reading.Empty); // what .NET makes on first use it makes now, not while the vCPUs are held
+        return ResultOf(executor.WhileHeldAtResume(Apply, timeout, waiting, cancellationToken));
     }
 
-    private KvmTscMigrationResult Run(IVMStop stop)
+    private Applied Apply(IVMStop stop)
     {
-        TscSnapshot before, after;
-        KvmClockData clock;
-        (KvmClockData Before, KvmClockData After) atSetting;
-        using (stop)
-        {
-            before = ReadBefore(stop);
-            var (batch, stepFour, stepFive, readBack) = Plan(before);
-            stop.RunOrThrow(batch, _machine.Identity.Name);
-            after = readBack.Read(batch);
-            atSetting = (batch.Read(stepFour), batch.Read(stepFive));
-            clock = after.HasTriple ? after.Clock : atSetting.After;
-        }
+        var before = ReadBefore(stop);
+        var (batch, stepFour, stepFive, readBack) = Plan(before);
+        stop.RunOrThrow(batch, _machine.Identity.Name);
+        return new Applied(before, readBack.Read(batch), (batch.Read(stepFour), batch.Read(stepFive)));
+    }
 
+    private KvmTscMigrationResult ResultOf(Stopped<Applied> stopped)
+    {
+        var ((before, after, atSetting), microseconds) = stopped;
+        var clock = after.HasTriple ? after.Clock : atSetting.After;
         var identity = _machine.Identity;
         var line = new ClockLine(_state, _options.Downtime, _host, atSetting, clock);
         return new KvmTscMigrationResult(
             _state,
             _host.MachineName,
-            new KvmClock(identity, before.Clock, stop.StoppedMicroseconds),
-            new KvmClock(identity, clock, stop.StoppedMicroseconds),
+            new KvmClock(identity, before.Clock, microseconds),
+            new KvmClock(identity, clock, microseconds),
             _options,
             line,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
     }
+
+    /// <summary>What was read before the clocks were set, after it, and around the setting of kvmclock.</summary>
+    private sealed record Applied(TscSnapshot Before, TscSnapshot After, (KvmClockData Before, KvmClockData After) AtSetting);
 
     private (IoctlBatch Batch, Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive, TscSnapshot.Pending ReadBack) Plan(TscSnapshot before)
     {

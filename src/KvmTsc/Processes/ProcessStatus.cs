@@ -44,9 +44,6 @@ internal sealed record ProcessStatus
     /// <summary>Whether its return addresses are guarded by a shadow stack.</summary>
     public bool HasShadowStack { get; init; }
 
-    /// <summary>How often it left a processor: as long as this stays, a thread that waits has not moved.</summary>
-    public long Switches { get; init; }
-
     /// <summary>Whether it may trace processes of other users.</summary>
     public bool MayTraceAny => (Effective & (1UL << CapSysPtrace)) != 0;
 
@@ -89,7 +86,6 @@ internal sealed record ProcessStatus
             Seccomp = (int)Number(values, "Seccomp"),
             InnermostId = Numbers(values, "NSpid") is [.., var innermost] ? (int)innermost : 0,
             Caught = Bits(values, "SigCgt"),
-            Switches = (long)Number(values, "voluntary_ctxt_switches") + Number(values, "nonvoluntary_ctxt_switches"),
             HasShadowStack = values.GetValueOrDefault("x86_Thread_features")?.Contains("shstk", StringComparison.Ordinal) ?? false,
         };
     }

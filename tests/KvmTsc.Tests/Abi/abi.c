@@ -104,6 +104,10 @@ static void constants(void)
     CONSTANT(Statx.RegularFile, S_IFREG);
     CONSTANT(LibC.SYS_getdents64, SYS_getdents64);
     CONSTANT(LibC.SYS_kcmp, SYS_kcmp);
+    CONSTANT(LibC.SYS_timer_create, SYS_timer_create);
+    CONSTANT(LibC.SYS_timer_settime, SYS_timer_settime);
+    CONSTANT(LibC.SYS_timer_delete, SYS_timer_delete);
+    CONSTANT(LibC.CLOCK_MONOTONIC, CLOCK_MONOTONIC);
     CONSTANT(LibC.KCMP_FILE, KCMP_FILE);
     CONSTANT(LibC.WNOHANG, WNOHANG);
     CONSTANT(LibC.WSTOPPED, WSTOPPED);

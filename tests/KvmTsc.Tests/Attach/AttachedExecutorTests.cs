@@ -107,42 +107,90 @@ public sealed class AttachedExecutorTests(Programs programs)
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
         var machine = RunningVM(other);
-        using (machine.Executor.Stop(CancellationToken.None))
-            Assert.Equal(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, LibC.GetScheduling());
+        Assert.Equal(LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK, Stop(machine.Executor, _ => LibC.GetScheduling()));
         Assert.Equal(0, LibC.GetScheduling());
     }
 
     [Fact]
-    public async Task A_thread_that_no_signal_interrupts_is_an_error_and_the_others_do_not_wait_for_it()
+    public void A_thread_that_no_signal_interrupts_is_an_error_and_nobody_waits_for_it()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck");
         var machine = other.FindOne();
         var executor = new AttachedExecutor(machine.Target with { DebugfsDirectory = null }); // so that all threads have to be stopped
         string main = $"/proc/{other.Id}/task/{other.Id}", stuck = $"/proc/{other.Id}/task/{other.Threads[0]}";
         Until.True(() => ProcessStatus.Read(stuck)!.State, state => state == 'D');
-        var reading = Task.Run(() => executor.Stop(CancellationToken.None));
-        Until.True(() => TracerOf(main), tracer => tracer != 0);
-        Until.True(() => TracerOf(main), tracer => tracer == 0);
-        Assert.NotEqual(0, TracerOf(stuck));
-        other.Tell("u");
-
-        var exception = await Assert.ThrowsAsync<KvmException>(() => reading);
+        var exception = Assert.Throws<KvmException>(() => Stop(executor, _ => 0));
         Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
         Assert.StartsWith($"Thread {other.Threads[0]} of ", exception.Message, StringComparison.Ordinal);
-        Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), thread => Assert.Equal(0, TracerOf(thread)));
-        using (executor.Stop(CancellationToken.None))
-            Assert.NotEqual(0, TracerOf(main));
+        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        Assert.Equal('D', ProcessStatus.Read(stuck)!.State);
+        Assert.NotEqual('t', ProcessStatus.Read(main)!.State);
+        other.Tell("u");
+        Stop(executor, _ => Assert.NotEqual(0, TracerOf(main)));
+    }
+
+    [Fact]
+    public void A_process_that_is_frozen_while_it_is_stopped_is_an_error_and_goes_on_as_it_was_when_it_is_thawed()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        using var group = new FrozenGroup(other.Id);
+        var preparation = AttachPreparation.Of(machine.Target); // it was not frozen when this looked
+        group.Freeze();
+        var executor = (AttachedExecutor)machine.Executor;
+        var exception = Assert.Throws<KvmException>(() => TracerThread.Run(
+            _ =>
+            {
+                using var stop = AttachedStop.TryStop(executor, preparation, null);
+                return 0;
+            },
+            () => { },
+            CancellationToken.None));
+        Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
+        Assert.Contains("control group", exception.RecommendedAction, StringComparison.Ordinal);
+        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        group.Thaw();
+        Until.True(() => machine.DescribeVcpus()[0].State, state => state == KvmVcpuState.Running);
+        _ = GuestClock.Read(machine, CancellationToken.None);
+    }
+
+    [Theory]
+    [InlineData("-STOP")]
+    [InlineData("-TSTP")]
+    public void A_VM_that_is_watched_does_not_stand_still_because_this_process_is_to(string signal)
+    {
+        const int Limit = 60;
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1");
+        var machine = other.FindOne();
+        using var cancellation = new CancellationTokenSource();
+        using var rescue = OtherProcess.Start("sh", "-c", $"sleep {Limit}; kill -CONT {Environment.ProcessId}");
+        var clock = Stopwatch.StartNew();
+        var signalled = false;
+        Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            _ => 0,
+            TimeSpan.FromMinutes(5),
+            (_, _) =>
+            {
+                if (signalled)
+                    cancellation.Cancel();
+                else
+                    Signal(signal, Environment.ProcessId);
+                signalled = true;
+            },
+            cancellation.Token));
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, Limit - 1);
+        rescue.Kill();
     }
 
     [Fact]
     public void Of_a_VM_that_never_ran_one_thread_is_stopped_and_no_other_is_waited_for()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1", "idle", "stuck", "idle");
-        using (other.FindOne().Executor.Stop(CancellationToken.None))
+        Stop(other.FindOne().Executor, _ =>
         {
             Assert.Single(Directory.GetDirectories($"/proc/{other.Id}/task"), thread => TracerOf(thread) != 0);
             Assert.Equal(0, TracerOf($"/proc/{other.Id}"));
-        }
+        });
     }
 
     [Fact]
@@ -153,7 +201,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         var batch = new IoctlBatch();
         batch.SetOffset(0, batch.Reserve(unchecked((ulong)-1000)));
         var thread = 0;
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
+        Stop(machine.Executor, stop =>
         {
             Elsewhere(() =>
             {
@@ -163,7 +211,7 @@ public sealed class AttachedExecutorTests(Programs programs)
             Assert.True(stop.Run(batch).Succeeded);
             // It let go of its vCPU, which was all that the batch waited for, and is on its way to its stop.
             Elsewhere(() => Until.True(() => ProcessStatus.Read($"/proc/{thread}")!.State, state => state == 't'));
-        }
+        });
 
         Assert.Equal(-1000, OffsetInDebugfs(machine, 0));
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.Equal(0, TracerOf(task)));
@@ -184,9 +232,7 @@ public sealed class AttachedExecutorTests(Programs programs)
             batch.AddUndo(1, ClockIoctls.OffsetStep(batch, id, KvmRequest.SetDeviceAttr, batch.Reserve(unchecked((ulong)before[id]))));
         batch.AddUndo(1, ClockIoctls.SetClockStep(batch, new KvmClockData { Flags = 1 }));
         batch.AddUndo(9, ClockIoctls.SetClockStep(batch, new KvmClockData { Flags = 1 }));
-        BatchOutcome outcome;
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
-            outcome = stop.Run(batch);
+        var outcome = Stop(machine.Executor, stop => stop.Run(batch));
         Assert.Equal((machine.VcpuIds.Count, Errno.EINVAL), (outcome.FailedStep, outcome.ErrorNumber));
         Assert.Equal([machine.VcpuIds.Count], outcome.UndoFailures);
         Assert.Equal(before, machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)));
@@ -208,8 +254,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         var batch = new IoctlBatch();
         var clock = batch.GetClock();
         var slots = cases.Select(given => batch.ResolveOffset(clock, given.Tsc, given.Clock, given.KHz, given.Ratio)).ToArray();
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
-            Assert.True(stop.Run(batch).Succeeded);
+        Assert.True(Stop(machine.Executor, stop => stop.Run(batch)).Succeeded);
         var now = batch.Read(clock);
         Assert.Equal(
             cases.Select(given => TscArithmetic.ResolveOffset(given.Tsc, given.Clock, now.HostTsc, now.Clock, given.KHz, given.Ratio)),
@@ -232,8 +277,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         var (inside, here) = (new IoctlBatch(), new IoctlBatch());
         var clock = inside.GetClock();
         var slots = Add(inside, clock);
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
-            Assert.True(stop.Run(inside).Succeeded);
+        Assert.True(Stop(machine.Executor, stop => stop.Run(inside)).Succeeded);
         var expected = Add(here, here.Reserve(inside.Read(clock)));
         Assert.True(BatchRunner.Run(here, (_, _, _) => throw new InvalidOperationException("no ioctl")).Succeeded);
         Assert.Equal(expected.Select(slot => here.Read(slot).Clock), slots.Select(slot => inside.Read(slot).Clock));
@@ -255,8 +299,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         var result = batch.Reserve<int>();
         batch.Add(new BatchStep(BatchStepKind.Attempt, null, 0, 0, ArgumentIsSlot: false, ResultSlot: result.Offset));
         var kHz = batch.GetTscKHz(0);
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
-            Assert.True(stop.Run(batch).Succeeded);
+        Assert.True(Stop(machine.Executor, stop => stop.Run(batch)).Succeeded);
         Assert.True(batch.Read(result) < 0);
         Assert.Equal(machine.HostTsc.KHz, (uint)batch.Read(kHz));
     }
@@ -332,8 +375,7 @@ public sealed class AttachedExecutorTests(Programs programs)
     public void A_child_of_this_process_that_ends_while_it_stands_still_is_seen_to_end()
     {
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
-        using (RunningVM(other).Executor.Stop(CancellationToken.None))
-            Kill(other.Id);
+        Stop(RunningVM(other).Executor, _ => Kill(other.Id));
         other.AwaitExit();
     }
 
@@ -343,11 +385,11 @@ public sealed class AttachedExecutorTests(Programs programs)
         Assert.NotNull(DotNetChildren.Lock);
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
         using var further = OtherProcess.StartReady(programs.VMs, "vm");
-        using (other.FindOne().Executor.Stop(CancellationToken.None))
+        Stop(other.FindOne().Executor, _ =>
         {
             Kill(further.Id); // of which .NET is told
             Thread.Sleep(TimeSpan.FromMilliseconds(100));
-        }
+        });
 
         further.AwaitExit();
         Assert.False(other.HasExited);
@@ -371,15 +413,17 @@ public sealed class AttachedExecutorTests(Programs programs)
 
         var ended = 0;
         using var cancellation = new CancellationTokenSource();
-        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
-            () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => { }, cancellation.Token),
-            () =>
+        Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            _ => 0,
+            TimeSpan.FromMinutes(5),
+            (_, _) =>
             {
                 using var further = OtherProcess.Start("true");
                 further.AwaitExit();
                 if (++ended == 20)
                     cancellation.Cancel();
-            }));
+            },
+            cancellation.Token));
         Assert.False(qemu.HasExited);
         qemu.Kill();
     }
@@ -389,8 +433,7 @@ public sealed class AttachedExecutorTests(Programs programs)
     {
         using var parent = OtherProcess.StartParentOf(programs.VMs, s_running);
         var machine = ChildOf(parent, s_running.Count(word => word == "vcpu"));
-        using (machine.Executor.Stop(CancellationToken.None))
-            Kill(machine.Identity.ProcessId);
+        Stop(machine.Executor, _ => Kill(machine.Identity.ProcessId));
         parent.AwaitExit();
     }
 
@@ -400,8 +443,8 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var parent = OtherProcess.StartParentOfQemu("-smp", "2", "-S");
         var machine = ChildOf(parent, vcpus: 2);
         var executor = (AttachedExecutor)machine.Executor;
-        var error = Assert.Throws<KvmException>(() => executor.StopAtResume(
-            TimeSpan.FromMinutes(5), (_, _) => Kill(machine.Identity.ProcessId), CancellationToken.None));
+        var error = Assert.Throws<KvmException>(() => executor.WhileHeldAtResume(
+            _ => 0, TimeSpan.FromMinutes(5), (_, _) => Kill(machine.Identity.ProcessId), CancellationToken.None));
         Assert.Equal(KvmErrorId.ProcessGone, error.ErrorId);
         parent.AwaitExit();
     }
@@ -412,7 +455,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var other = OtherProcess.StartReady(programs.VMs, s_running);
         var machine = RunningVM(other);
         var executor = new AttachedExecutor(machine.Target with { StartTime = machine.Target.StartTime - 1 });
-        Assert.Equal(KvmErrorId.ProcessGone, Assert.Throws<KvmException>(() => executor.Stop(CancellationToken.None)).ErrorId);
+        Assert.Equal(KvmErrorId.ProcessGone, Assert.Throws<KvmException>(() => Stop(executor, _ => 0)).ErrorId);
     }
 
     [Fact]
@@ -422,19 +465,19 @@ public sealed class AttachedExecutorTests(Programs programs)
         var state = KvmTscState.Save(RunningVM(source), force: false, CancellationToken.None);
         using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S", "-monitor", "stdio");
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
-        var watching = 0;
         var told = false;
         var restore = new TscRestore(machine, state, new TscRestoreOptions(Force: true));
-        var result = TracerThread.Run(
-            () => restore.RunAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref watching, 1), CancellationToken.None),
-            () =>
+        var result = restore.RunAtResume(
+            TimeSpan.FromMinutes(5),
+            (_, _) =>
             {
-                if (told || Volatile.Read(ref watching) == 0)
+                if (told)
                     return;
                 told = true;
                 Assert.False(machine.GuestHasRun);
                 qemu.Tell("cont");
-            });
+            },
+            CancellationToken.None);
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
         Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmVcpuState.Stopped));
@@ -447,8 +490,7 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var qemu = OtherProcess.StartQemu("-name", "web01", "-smp", "2", "-S");
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
         var executor = (AttachedExecutor)machine.Executor;
-        var error = Assert.Throws<KvmException>(() => TracerThread.Run(
-            () => executor.StopAtResume(TimeSpan.FromMilliseconds(300), (_, _) => { }, CancellationToken.None), () => { }));
+        var error = Assert.Throws<KvmException>(() => executor.WhileHeldAtResume(_ => 0, TimeSpan.FromMilliseconds(300), (_, _) => { }, CancellationToken.None));
         Assert.Equal(KvmErrorId.ResumeTimeout, error.ErrorId);
         Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
     }
@@ -460,8 +502,8 @@ public sealed class AttachedExecutorTests(Programs programs)
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
         using var cancellation = new CancellationTokenSource();
         var executor = (AttachedExecutor)machine.Executor;
-        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
-            () => executor.StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
+        Assert.ThrowsAny<OperationCanceledException>(() => executor.WhileHeldAtResume(
+            _ => 0, TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token));
         Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
     }
 
@@ -471,25 +513,22 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "dup", "1");
         var machine = other.FindOne();
         var told = false;
-        var offset = TracerThread.Run(
-            () =>
+        var offset = ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            stop =>
             {
-                var watching = 0;
-                using var stop = ((AttachedExecutor)machine.Executor).StopAtResume(
-                    TimeSpan.FromMinutes(2),
-                    (_, _) =>
-                    {
-                        if (watching++ == 0)
-                            other.Tell("2"); // the duplicate
-                    },
-                    CancellationToken.None);
-                told = watching > 0;
                 var batch = new IoctlBatch();
                 batch.SetOffset(0, batch.Reserve(unchecked((ulong)-4321)));
                 Assert.True(stop.Run(batch).Succeeded);
                 return OffsetInDebugfs(machine, 0);
             },
-            () => { });
+            TimeSpan.FromMinutes(2),
+            (_, _) =>
+            {
+                if (!told)
+                    other.Tell("2"); // the duplicate
+                told = true;
+            },
+            CancellationToken.None).Result;
         Assert.True(told);
         Assert.Equal(-4321, offset);
         Until.True(() => machine.DescribeVcpus()[0].State, state => state == KvmVcpuState.Running);
@@ -500,35 +539,26 @@ public sealed class AttachedExecutorTests(Programs programs)
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
         var machine = other.FindOne();
-        var (looks, mostHeld, step) = (0, 0, 0);
-        _ = TracerThread.Run(
-            () =>
+        var (looks, step) = (0, 0);
+        _ = ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            _ => 0,
+            TimeSpan.FromMinutes(2),
+            (_, held) =>
             {
-                using var stop = ((AttachedExecutor)machine.Executor).StopAtResume(
-                    TimeSpan.FromMinutes(2),
-                    (_, held) =>
-                    {
-                        Volatile.Write(ref mostHeld, Math.Max(mostHeld, held));
-                        Volatile.Write(ref looks, looks + 1);
-                    },
-                    CancellationToken.None);
-                return stop.StoppedMicroseconds;
-            },
-            () =>
-            {
-                if (step == 0 && Volatile.Read(ref looks) > 0)
+                if (step == 0)
                 {
                     Signal("-STOP", other.Id);
                     other.Tell("1"); // the vCPU is to run
-                    (step, looks) = (1, 0);
+                    step = 1;
                 }
-                else if (step == 1 && Volatile.Read(ref looks) > 20)
+                else if (step == 1 && looks++ == 5)
                 {
-                    Assert.Equal(0, Volatile.Read(ref mostHeld));
+                    Assert.Equal(0, held);
                     Signal("-CONT", other.Id);
                     step = 2;
                 }
-            });
+            },
+            CancellationToken.None);
         Assert.Equal(2, step);
     }
 
@@ -541,13 +571,15 @@ public sealed class AttachedExecutorTests(Programs programs)
         {
             var waiting = 0;
             using var cancellation = new CancellationTokenSource();
-            Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
-                () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => Volatile.Write(ref waiting, waiting + 1), cancellation.Token),
-                () =>
+            Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+                _ => 0,
+                TimeSpan.FromMinutes(5),
+                (_, _) =>
                 {
-                    if (Volatile.Read(ref waiting) > 3)
+                    if (++waiting > 3)
                         cancellation.Cancel();
-                }));
+                },
+                cancellation.Token));
             Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
             Assert.All(other.Threads, id => Assert.True(Directory.Exists($"/proc/{other.Id}/task/{id}"), $"The wait of thread {id} was ended."));
         }
@@ -559,8 +591,8 @@ public sealed class AttachedExecutorTests(Programs programs)
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "stuck", "idle", "idle");
         var machine = other.FindOne();
         using var cancellation = new CancellationTokenSource();
-        Assert.ThrowsAny<OperationCanceledException>(() => TracerThread.Run(
-            () => ((AttachedExecutor)machine.Executor).StopAtResume(TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token), () => { }));
+        Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            _ => 0, TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token));
         // The kernel lets go of that one when the tracer's thread has ended, which .NET does not wait for.
         Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.NotEqual('t', ProcessStatus.Read(task)!.State));
@@ -609,13 +641,22 @@ public sealed class AttachedExecutorTests(Programs programs)
 
     private static int TracerOf(string directory) => ProcessStatus.Read(directory)!.TracerId;
 
+    private static T Stop<T>(IVMExecutor executor, Func<IVMStop, T> work) => executor.WhileStopped(work, CancellationToken.None).Result;
+
+    private static void Stop(IVMExecutor executor, Action<IVMStop> work) => executor.WhileStopped(
+        stop =>
+        {
+            work(stop);
+            return 0;
+        },
+        CancellationToken.None);
+
     private static (KvmClockData Clock, Dictionary<int, long> Offsets) Read(AttachedExecutor executor, ProcessMachine machine)
     {
         var batch = new IoctlBatch();
         var clock = batch.GetClock();
         var slots = machine.VcpuIds.ToDictionary(id => id, id => batch.GetOffset(id));
-        using (var stop = executor.Stop(CancellationToken.None))
-            Assert.True(stop.Run(batch).Succeeded);
+        Assert.True(Stop(executor, stop => stop.Run(batch)).Succeeded);
         return (batch.Read(clock), slots.ToDictionary(slot => slot.Key, slot => unchecked((long)batch.Read(slot.Value))));
     }
 

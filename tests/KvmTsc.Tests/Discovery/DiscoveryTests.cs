@@ -71,7 +71,7 @@ public sealed class DiscoveryTests(Programs programs)
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm");
         var machine = other.FindOne();
-        Assert.Equal("vms", machine.Identity.Name);
+        Assert.Equal($"vms:{other.Id}", machine.Identity.Name);
         Assert.Equal("vms", machine.Vmm);
         Assert.Empty(machine.VcpuIds);
         Assert.Empty(machine.DescribeVcpus());
@@ -80,12 +80,27 @@ public sealed class DiscoveryTests(Programs programs)
     }
 
     [Fact]
+    public void VMs_of_one_name_are_told_apart_by_their_processes()
+    {
+        using var qemu = OtherProcess.StartQemu("-name", "web01", "-S");
+        using var clone = OtherProcess.StartQemu("-name", "WEB01", "-S");
+        using var other = OtherProcess.StartQemu("-name", "web02", "-S");
+        var all = Until.True(VMDiscovery.All, found => found.Count >= 3).Where(machine => machine.Vmm == "QEMU");
+        Assert.Equal(
+            new[] { $"web01:{qemu.Id}", $"WEB01:{clone.Id}", "web02" }.Order(StringComparer.Ordinal),
+            all.Select(machine => machine.Identity.Name).Order(StringComparer.Ordinal));
+        Assert.Equal("web01", qemu.FindOne().Identity.Name); // which does not look at others
+        Assert.All(["web01", $"web01:{qemu.Id}"], name => Assert.All(all, machine => Assert.Equal(
+            machine.Identity.ProcessId == qemu.Id || (name == "web01" && machine.Identity.ProcessId == clone.Id), machine.Identity.IsNamed(name))));
+    }
+
+    [Fact]
     public void VMs_of_one_process_are_told_apart()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "3", "vm", "vcpu", "3", "0", "vcpu", "3", "1", "vm");
         var d = other.Descriptors;
         var found = other.Find();
-        Assert.Equal([$"vms:{d[0]}", $"vms:{d[3]}", $"vms:{d[6]}"], found.Select(machine => machine.Identity.Name));
+        Assert.Equal([$"vms:{other.Id}:{d[0]}", $"vms:{other.Id}:{d[3]}", $"vms:{other.Id}:{d[6]}"], found.Select(machine => machine.Identity.Name));
         AssertVcpus(found[0], (0, d[1]), (3, d[2]));
         AssertVcpus(found[1], (0, d[4]), (1, d[5]));
         AssertVcpus(found[2]);
@@ -104,7 +119,7 @@ public sealed class DiscoveryTests(Programs programs)
             var vm = new KvmVM(machine);
             Assert.False(vm.CanAttach);
             Assert.Contains("cannot be told", vm.Reason, StringComparison.Ordinal);
-            var exception = Assert.Throws<KvmException>(() => machine.Executor.Stop(CancellationToken.None));
+            var exception = Assert.Throws<KvmException>(() => machine.Executor.WhileStopped(_ => 0, CancellationToken.None));
             Assert.Equal(KvmErrorId.AttachUnsupported, exception.ErrorId);
         }
     }
@@ -233,7 +248,7 @@ public sealed class DiscoveryTests(Programs programs)
             seen += others.Length;
             foreach (var machine in others)
             {
-                Assert.Equal("vms", machine.Identity.Name);
+                Assert.Equal($"vms:{machine.Identity.ProcessId}", machine.Identity.Name);
                 Assert.True(new KvmVM(machine) is { CanAttach: true } or { Reason: not null });
                 _ = machine.DescribeVcpus();
                 _ = machine.GuestHasRun;

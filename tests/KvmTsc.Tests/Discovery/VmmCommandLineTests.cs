@@ -1,4 +1,5 @@
 using KvmTsc.Discovery;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Tests.Discovery;
 
@@ -93,7 +94,15 @@ public sealed class VmmCommandLineTests
 
     [Fact]
     public void The_command_line_of_a_process_is_read() =>
-        Assert.Equal(Path.GetFileName(Environment.ProcessPath), VmmCommandLine.Read(Environment.ProcessId).Vmm);
+        Assert.Equal(Path.GetFileName(Environment.ProcessPath), VmmCommandLine.Read(Environment.ProcessId)!.Vmm);
+
+    [Fact]
+    public void A_process_that_has_lost_its_memory_has_none()
+    {
+        using var parent = OtherProcess.StartReady("sh", "-c", "true & echo child $!; echo ready; exec cat");
+        Until.True(() => ProcessStatus.Read($"/proc/{parent.Children[0]}")!.IsDead, isDead => isDead);
+        Assert.Null(VmmCommandLine.Read(parent.Children[0]));
+    }
 
     private static VmmCommandLine Parse(string program, params string[] arguments) => VmmCommandLine.Parse(program, [program, .. arguments]);
 }

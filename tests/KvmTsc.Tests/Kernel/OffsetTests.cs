@@ -114,15 +114,17 @@ public sealed class OffsetTests : IDisposable
         var kHz = machine.HostTsc.KHz;
         var tolerated = kHz + (kHz / 10_000);
         var batch = new IoctlBatch();
-        using (var stop = machine.Executor.Stop(CancellationToken.None))
-        {
-            // What no CPU has: without scaling it is too slow, with scaling too much for an int.
-            var impossible = machine.HostTsc.HasScaling ? 0x7FFFFFFFu : kHz / 2;
-            GuestTsc.AddWrites(batch, TscSnapshot.Of(machine).Run(stop), [(0, tolerated), (1, impossible)]);
-            var outcome = stop.Run(batch);
-            Assert.Equal((1, 22), (outcome.FailedStep, outcome.ErrorNumber));
-            Assert.Empty(outcome.UndoFailures);
-        }
+        var outcome = machine.Executor.WhileStopped(
+            stop =>
+            {
+                // What no CPU has: without scaling it is too slow, with scaling too much for an int.
+                var impossible = machine.HostTsc.HasScaling ? 0x7FFFFFFFu : kHz / 2;
+                GuestTsc.AddWrites(batch, TscSnapshot.Of(machine).Run(stop), [(0, tolerated), (1, impossible)]);
+                return stop.Run(batch);
+            },
+            CancellationToken.None).Result;
+        Assert.Equal((1, 22), (outcome.FailedStep, outcome.ErrorNumber));
+        Assert.Empty(outcome.UndoFailures);
 
         Assert.All(GuestTsc.ReadFrequencies(machine, null, CancellationToken.None), vcpu => Assert.Equal(kHz, vcpu.TscKHz));
     }

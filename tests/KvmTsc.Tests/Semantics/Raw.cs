@@ -11,11 +11,8 @@ internal static class Raw
     public const int EINVAL = 22;
     public const int ENXIO = 6;
 
-    public static BatchOutcome Run(Machine machine, IoctlBatch batch)
-    {
-        using var stop = machine.Executor.Stop(CancellationToken.None);
-        return stop.Run(batch);
-    }
+    public static BatchOutcome Run(Machine machine, IoctlBatch batch) =>
+        machine.Executor.WhileStopped(stop => stop.Run(batch), CancellationToken.None).Result;
 
     public static BatchOutcome SetClock(Machine machine, KvmClockData value)
     {

@@ -113,34 +113,29 @@ internal sealed class SimulatedMachine : Machine
 
     private sealed class SimulatedExecutor(SimulatedMachine machine) : IVMExecutor
     {
-        public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
         {
             cancellationToken.ThrowIfCancellationRequested();
             Assert.Equal(0, machine.OpenStops);
             machine.OpenStops++;
             machine.Stops++;
-            return new SimulatedStop(machine);
+            try
+            {
+                return new Stopped<T>(work(new SimulatedStop(machine)), 12.5);
+            }
+            finally
+            {
+                machine.OpenStops--;
+            }
         }
     }
 
     private sealed class SimulatedStop(SimulatedMachine machine) : IVMStop
     {
-        private bool _disposed;
-
-        public double StoppedMicroseconds => _disposed ? 12.5 : 0;
-
         public BatchOutcome Run(IoctlBatch batch)
         {
-            Assert.False(_disposed);
+            Assert.Equal(1, machine.OpenStops);
             return BatchRunner.Run(batch, (vcpuId, request, argument) => machine.Issue(vcpuId, (KvmIoctl)request, argument));
-        }
-
-        public void Dispose()
-        {
-            if (_disposed)
-                return;
-            _disposed = true;
-            machine.OpenStops--;
         }
     }
 }

@@ -28,9 +28,22 @@ internal static class AttachErrors
     public static KvmException Failed(string message) => new(
         KvmErrorId.AttachFailed, message, "Try again. If it stays so, a security module may forbid it (ausearch -m avc, dmesg).");
 
-    /// <summary>A thread cannot be stopped.</summary>
-    public static KvmException Stuck(AttachTarget target, int threadId) => new(
-        KvmErrorId.AttachFailed,
-        $"Thread {threadId} of {target.VMName} does not stop: it waits in the kernel for something that no signal ends (state D).",
-        $"See what it waits for (cat /proc/{threadId}/stack), and try again when it does no more.");
+    /// <summary>A thread comes to no stop.</summary>
+    public static KvmException Stuck(AttachTarget target, int threadId, char? state) => state == 'D'
+        ? new(
+            KvmErrorId.AttachFailed,
+            $"Thread {threadId} of {target.VMName} does not stop: it waits in the kernel for something that no signal ends (state D).",
+            $"See what it waits for (cat /proc/{threadId}/stack), and try again when it does no more.")
+        : Late($"Thread {threadId} of {target.VMName} does not stop: it does not get to run. Nothing was changed.", target);
+
+    /// <summary>The thread that was to do the work does not get on.</summary>
+    public static KvmException Late(AttachTarget target) =>
+        Late($"The thread of {target.VMName} that was to do the work does not get to run. Nothing was changed.", target);
+
+    /// <summary>The work was begun, and is finished inside the process, whenever that is.</summary>
+    public static KvmException Unfinished(AttachTarget target) =>
+        Late($"{target.VMName} does not get to run: its clocks are read or set as was asked for when it does, which is not waited for.", target);
+
+    private static KvmException Late(string message, AttachTarget target) => new(
+        KvmErrorId.AttachFailed, message, $"See whether a control group freezes or throttles it (cat /proc/{target.ProcessId}/cgroup; cgroup.freeze, cpu.max), and read the clocks when it runs.");
 }

@@ -34,12 +34,12 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>The process's memory.</summary>
     public SafeDescriptor Memory { get; }
 
-    public ProcessMaps Maps { get; private set; }
+    public ProcessMaps Maps { get; }
 
     public Instructions Instructions { get; }
 
     /// <summary>Where the payload goes.</summary>
-    public ulong Address { get; private set; }
+    public ulong Address { get; }
 
     /// <summary>How much of the payload is data.</summary>
     public int DataLength { get; }
@@ -127,13 +127,6 @@ internal sealed class AttachPreparation : IDisposable
 
     /// <summary>A thread's id as its process knows it.</summary>
     public int InnermostIdOf(int threadId) => StatusOf(threadId)?.InnermostId ?? threadId;
-
-    /// <summary>Looks again at what the process's memory is like, after a long wait.</summary>
-    public void Refresh()
-    {
-        Maps = ReadMaps();
-        Address = Maps.FindFree((ulong)Length);
-    }
 
     /// <summary>Refuses if the process is another one by now.</summary>
     public void RequireSameProcess()

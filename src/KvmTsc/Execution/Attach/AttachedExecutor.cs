@@ -9,53 +9,62 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     public AttachPhases? LastPhases { get; internal set; }
 
     /// <inheritdoc/>
-    public IVMStop Stop(CancellationToken cancellationToken, IoctlBatch? first = null)
+    public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
     {
         AttachRehearsal.Once();
-        for (var tries = 1; ; tries++)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            var preparation = AttachPreparation.Of(target);
-            try
-            {
-                if (AttachedStop.TryStop(this, preparation, first) is { } stop)
-                    return stop;
-            }
-            catch
-            {
-                preparation.Dispose();
-                throw;
-            }
-
-            preparation.Dispose();
-            if (tries == MaximumTries)
-                throw AttachErrors.Failed($"No thread of {target.VMName} (process {target.ProcessId}) could be borrowed in {tries} tries.");
-        }
+        return TracerThread.Run(ended => Do(work, Stop(first, ended)), static () => { }, cancellationToken);
     }
 
     /// <summary>
-    /// Stops the VM at the moment when it is resumed: each vCPU at its first entry into <c>KVM_RUN</c>, after the VMM has restored what it
-    /// restores. The calling thread must have created no process, and end soon after: use <see cref="TracerThread"/>.
+    /// Holds the VM at the moment when it is resumed, and does something: each vCPU at its first entry into <c>KVM_RUN</c>, after the VMM has restored
+    /// what it restores.
     /// </summary>
+    /// <param name="work">What to do.</param>
     /// <param name="timeout">How long to wait for it.</param>
-    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held.</param>
+    /// <param name="waiting">
+    /// Told now and then, on the calling thread, for how long it has been waited, and how many vCPUs are held: not before the VM is in view.
+    /// </param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The VM was not resumed in time, or one cannot work in its process.</exception>
-    public IVMStop StopAtResume(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
+    public Stopped<T> WhileHeldAtResume<T>(Func<IVMStop, T> work, TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
     {
         AttachRehearsal.Once();
-        var preparation = AttachPreparation.Of(target);
+        using var preparation = AttachPreparation.Of(target);
         var watch = new ResumeWatch(preparation);
-        try
+        return TracerThread.Run(
+            ended =>
+            {
+                using (watch)
+                {
+                    watch.Await(timeout, ended);
+                    return Do(work, AttachedStop.Of(this, preparation, watch));
+                }
+            },
+            () =>
+            {
+                if (watch.IsInView)
+                    waiting(watch.Waited, watch.HeldCount);
+            },
+            cancellationToken);
+    }
+
+    private static Stopped<T> Do<T>(Func<IVMStop, T> work, AttachedStop stop)
+    {
+        T result;
+        using (stop)
+            result = work(stop);
+        return new Stopped<T>(result, stop.StoppedMicroseconds);
+    }
+
+    private AttachedStop Stop(IoctlBatch? first, CancellationToken cancellationToken)
+    {
+        for (var tries = 1; tries <= MaximumTries; tries++)
         {
-            watch.Await(timeout, waiting, cancellationToken);
-            return AttachedStop.Of(this, preparation, watch);
+            cancellationToken.ThrowIfCancellationRequested();
+            if (AttachedStop.TryStop(this, AttachPreparation.Of(target), first) is { } stop)
+                return stop;
         }
-        catch
-        {
-            watch.Dispose();
-            preparation.Dispose();
-            throw;
-        }
+
+        throw AttachErrors.Failed($"No thread of {target.VMName} (process {target.ProcessId}) could be borrowed in {MaximumTries} tries.");
     }
 }

@@ -8,7 +8,7 @@ namespace KvmTsc.Execution.Attach;
 /// are diverted to a hold, so that they wait for the batch's end even if we die and the kernel lets all of them go. Everything has to be
 /// called on the thread that began it: ptrace belongs to a thread.
 /// </summary>
-internal sealed class AttachedStop : IVMStop
+internal sealed class AttachedStop : IVMStop, IDisposable
 {
     private readonly AttachedExecutor _executor;
     private readonly AttachPreparation _preparation;
@@ -30,7 +30,7 @@ internal sealed class AttachedStop : IVMStop
         _clock = watch?.SinceFirst ?? new Stopwatch();
     }
 
-    /// <inheritdoc/>
+    /// <summary>For how long a running VMM was stopped, in microseconds: known once disposed of.</summary>
     public double StoppedMicroseconds { get; private set; }
 
     private int HoldCount => Math.Max(0, _threads.All.Count - 1);
@@ -58,11 +58,7 @@ internal sealed class AttachedStop : IVMStop
     {
         var stop = new AttachedStop(executor, preparation, watch);
         stop._threads.TakeOver(watch.HandOver());
-        var begun = stop.TryBegin(() =>
-        {
-            preparation.Refresh();
-            Precedence.Take();
-        });
+        var begun = stop.TryBegin(Precedence.Take);
         return begun ?? throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
     }
 
@@ -96,7 +92,7 @@ internal sealed class AttachedStop : IVMStop
         _carrier.Thread.Resume(0);
         if (!MayNeedUs)
             Precedence.GiveWayTo(_carrier.Thread.ThreadId);
-        _carrier.Await(_threads.StopStarted);
+        _carrier.AwaitBatch(_threads.StopStarted);
         var outcome = _carrier.ReadBack(image);
         _running += Elapsed - began;
         return outcome;
@@ -116,7 +112,7 @@ internal sealed class AttachedStop : IVMStop
         _disposed = true;
         using var threads = _threads;
         var began = Elapsed;
-        _threads.ReleaseAllBut(_carrier?.Thread);
+        _threads.ReleaseAllBut(_carrier?.Thread, stayHeld: _carrier?.IsLateWithBatch == true);
         _carrier?.Release(_threads.StopStarted);
         _threads.ReleaseRest();
         _clock.Stop();
@@ -169,11 +165,11 @@ internal sealed class AttachedStop : IVMStop
 
     private bool TryBecomeCarrier(Tracee thread)
     {
-        if (Carrier.Of(_preparation, thread) is not { } carrier)
-            return false;
-        _carrier = carrier;
-        carrier.Start();
-        return true;
+        _carrier = Carrier.Of(_preparation, thread);
+        if (_carrier.TryStart())
+            return true;
+        _carrier = null;
+        return false;
     }
 
     private PayloadImage ImageOf(IoctlBatch batch) => new(_preparation, batch, HoldCount);

@@ -14,6 +14,9 @@ internal sealed class Carrier
     private const int SysTgkill = 234;
     private const int MapFixedNoReplace = 0x100000;
 
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan s_patienceForBatch = TimeSpan.FromSeconds(10);
+
     private readonly AttachPreparation _preparation;
     private readonly UserRegs _home;
     private readonly ulong _homeMask;
@@ -21,6 +24,7 @@ internal sealed class Carrier
     private bool _isInFlight;
     private bool _isAtPayload;
     private bool _isAstray;
+    private bool _isLate;
 
     private Carrier(AttachPreparation preparation, Tracee thread, UserRegs home, ulong homeMask, SignalFrames frames)
     {
@@ -34,32 +38,38 @@ internal sealed class Carrier
     /// <summary>The thread.</summary>
     public Tracee Thread { get; }
 
+    /// <summary>Whether it is on its way with a batch that takes too long: it finishes it without us.</summary>
+    public bool IsLateWithBatch => _isLate && _isAtPayload;
+
     private ulong Data => _preparation.Address + Payload.DataOffset;
 
-    /// <summary>Prepares a thread that stands still; null if there is no room on its stack.</summary>
-    public static Carrier? Of(AttachPreparation preparation, Tracee thread)
+    /// <summary>Prepares a thread that stands still.</summary>
+    public static Carrier Of(AttachPreparation preparation, Tracee thread)
     {
         if (thread.Regs.Cs != UserRegs.Code64)
             throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
         var home = thread.Home;
         var homeMask = thread.ReadSignalMask();
         var frames = new SignalFrames(preparation.Instructions, home, homeMask, FlightMask(preparation), thread.ReadXstate(), Flight(preparation, thread));
-        return preparation.Maps.IsWritable(frames.Address, home.Rsp) ? new Carrier(preparation, thread, home, homeMask, frames) : null;
+        return new Carrier(preparation, thread, home, homeMask, frames);
     }
 
     /// <summary>Has it map the payload's memory. From here on it comes home by itself.</summary>
-    public void Start()
+    /// <returns>False, with nothing changed, if there is no room on its stack.</returns>
+    public bool TryStart()
     {
         if (!_preparation.Instructions.AreIn(_preparation.Memory))
             throw AttachErrors.Failed($"The code of {_preparation.Target.VMName} that was to be used was replaced meanwhile.");
+        if (!LibC.TryWriteMemory(Thread.ThreadId, _frames.Bytes, _frames.Address))
+            return false;
         if (_preparation.SuspendsSeccomp)
             Thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
-        Write(_frames.Address, _frames.Bytes, "the stack");
         Thread.WriteRegs(_frames.StartWith(MapCode));
         Thread.IsDiverted = true;
         Thread.WriteSignalMask(FlightMask(_preparation));
         _isInFlight = true;
         Thread.Resume(0);
+        return true;
     }
 
     /// <summary>Waits until it has mapped the memory, and puts the payload's code there.</summary>
@@ -67,7 +77,7 @@ internal sealed class Carrier
     /// <param name="unusual">Called now and then once it takes unusually long.</param>
     public void Land(int holds, Action unusual)
     {
-        Await(unusual);
+        Await(s_patience, unusual);
         _isInFlight = false;
         Thread.WriteCode(Payload.Code(holds), _preparation.Address);
     }
@@ -101,17 +111,21 @@ internal sealed class Carrier
         Write(Data, armed, "the payload's data");
     }
 
-    /// <summary>Waits until it has done what it was sent to do.</summary>
+    /// <summary>Waits until it has run the batch.</summary>
     /// <param name="unusual">Called now and then once it takes unusually long.</param>
-    public void Await(Action unusual)
+    public void AwaitBatch(Action unusual) => Await(s_patienceForBatch, unusual);
+
+    private void Await(TimeSpan patience, Action unusual)
     {
-        if (!Thread.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId, unusual))
-        {
-            _isAstray = !Thread.IsGone;
-            throw Thread.IsGone
-                ? new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.")
-                : AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.");
-        }
+        if (Thread.AwaitSignal(_preparation.Signal, _preparation.ProcessInnermostId, new Patience(patience), unusual))
+            return;
+        if (Thread.IsGone)
+            throw new KvmException(KvmErrorId.ProcessGone, $"{_preparation.Target.VMName} ended while it was worked in.", "List the VMs there are with Get-KvmVM.");
+        _isAstray = Thread.IsStopped;
+        _isLate = !_isAstray;
+        throw _isAstray ? AttachErrors.Failed($"The batch in {_preparation.Target.VMName} was interrupted by a signal.")
+            : _isAtPayload ? AttachErrors.Unfinished(_preparation.Target)
+            : AttachErrors.Late(_preparation.Target);
     }
 
     /// <summary>Takes over what the payload left.</summary>
@@ -123,7 +137,7 @@ internal sealed class Carrier
     {
         try
         {
-            if (!_isAstray)
+            if (!_isAstray && !_isLate)
                 ComeHome(unusual);
         }
         catch (KvmException)
@@ -133,7 +147,10 @@ internal sealed class Carrier
 
         if (_isAstray)
             PutHome();
-        Thread.Detach();
+        if (_isLate)
+            Thread.Leave();
+        else
+            Thread.Detach();
     }
 
     /// <summary>A signal that cannot be blocked stopped it on its way, which would end its process: it is put where it was, and goes on without it.</summary>
@@ -153,13 +170,13 @@ internal sealed class Carrier
     private void ComeHome(Action unusual)
     {
         if (_isInFlight)
-            Await(unusual);
+            Await(s_patience, unusual);
 
         // Where the payload was not in place yet, the frames lead home from where the carrier stands.
         if (_isAtPayload)
             Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
         if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
-            Thread.RunTo(_home.Rip);
+            Thread.RunTo(_home.Rip, new Patience(s_patienceForBatch));
     }
 
     private SignalFrames.Call MapCode => new(

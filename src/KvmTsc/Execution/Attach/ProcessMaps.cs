@@ -18,8 +18,6 @@ internal sealed class ProcessMaps
     {
         public bool IsReadable => Protection[0] == 'r';
 
-        public bool IsWritable => Protection[1] == 'w';
-
         public bool IsExecutable => Protection[2] == 'x';
     }
 
@@ -30,9 +28,6 @@ internal sealed class ProcessMaps
 
     /// <summary>Understands lines of /proc/PID/maps.</summary>
     public static ProcessMaps Of(IEnumerable<string> lines) => new([.. lines.Select(Parse)]);
-
-    /// <summary>Whether a range lies in one writable mapping. One that goes round the end of the addresses does not: below a stack pointer of 0, as workers of the kernel's have.</summary>
-    public bool IsWritable(ulong start, ulong end) => start < end && _mappings.Exists(mapping => mapping.IsWritable && mapping.Start <= start && end <= mapping.End);
 
     /// <summary>
     /// An address far from every mapping, at random: the kernel places nothing there by itself, so nobody takes it meanwhile.

@@ -26,10 +26,13 @@ internal sealed class ResumeWatch : IDisposable
     private readonly Dictionary<int, Tracee> _threads = [];
     private readonly Dictionary<int, int> _entering = []; // a thread, and the vCPU that it is about to run
     private readonly Dictionary<int, Tracee> _held = []; // by vCPU
+    private readonly Stopwatch _sinceBegin = new();
     private readonly Stopwatch _sinceFirst = new();
     private readonly Stopwatch _sinceTurn = new();
     private readonly HashSet<int> _arriving = [];
     private bool _watchesAll;
+    private bool _isInView;
+    private int _heldCount;
     private DotNetChildren? _children;
 
     public ResumeWatch(AttachPreparation preparation)
@@ -46,19 +49,31 @@ internal sealed class ResumeWatch : IDisposable
         return [.. _held.Values];
     }
 
+    /// <summary>Whether all threads that are to be watched are, but for those that come to no stop. Any thread may ask.</summary>
+    public bool IsInView
+    {
+        get => Volatile.Read(ref _isInView);
+        private set => Volatile.Write(ref _isInView, value);
+    }
+
+    /// <summary>For how long it has been waited. Any thread may ask.</summary>
+    public TimeSpan Waited => _sinceBegin.Elapsed;
+
+    /// <summary>How many vCPUs are held. Any thread may ask.</summary>
+    public int HeldCount => Volatile.Read(ref _heldCount);
+
     /// <summary>Counts the time since the first vCPU was held.</summary>
     public Stopwatch SinceFirst => _sinceFirst;
 
     /// <summary>Waits until every vCPU is held, or those that run are and the others do not come.</summary>
     /// <param name="timeout">How long to wait.</param>
-    /// <param name="waiting">Told now and then for how long it has been waited, and how many vCPUs are held, once all threads are in view.</param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The time is over, or the process.</exception>
-    public void Await(TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
+    public void Await(TimeSpan timeout, CancellationToken cancellationToken)
     {
         const int LooksBetweenChecks = 4096;
         WatchAll();
-        var clock = Stopwatch.StartNew();
+        _sinceBegin.Start();
         var idle = 0;
         for (var looks = 0; !IsComplete; looks++)
         {
@@ -70,9 +85,9 @@ internal sealed class ResumeWatch : IDisposable
             ForgetEnded();
             if (TurnIsDue && _threads.TryGetValue(_preparation.Target.ProcessId, out var first) && !first.IsStopped)
                 first.Interrupt();
-            if (_arriving.Count == 0 || clock.Elapsed > s_patienceForOthers)
-                waiting(clock.Elapsed, _held.Count);
-            if (_held.Count == 0 && clock.Elapsed > timeout)
+            if (_arriving.Count == 0 || Waited > s_patienceForOthers)
+                IsInView = true;
+            if (_held.Count == 0 && Waited > timeout)
                 throw TimedOut(timeout);
             if (_held.Count > 0 && !IsComplete && _sinceFirst.Elapsed > s_longestHold)
                 throw AttachErrors.Failed($"Not all vCPUs of {_preparation.Target.VMName} could be held; those that were go on.");
@@ -256,6 +271,7 @@ internal sealed class ResumeWatch : IDisposable
         thread.MarkStopped();
         thread.ReadRegs();
         _held[vcpuId] = thread;
+        Volatile.Write(ref _heldCount, _held.Count);
     }
 
     private void ForgetEnded()

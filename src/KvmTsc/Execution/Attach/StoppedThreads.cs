@@ -3,8 +3,11 @@ namespace KvmTsc.Execution.Attach;
 /// <summary>The threads of a process that stand still for a stop: which they are, their stopping, and their going on.</summary>
 internal sealed class StoppedThreads : IDisposable
 {
-    /// <summary>For how long a thread may wait for what no signal ends (state D), while the others stand still.</summary>
+    /// <summary>For how long threads may take to come to a stop, while others stand still.</summary>
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
+
+    /// <summary>For how long those that did not are waited for when all go on.</summary>
+    private static readonly TimeSpan s_patienceAtLast = TimeSpan.FromMilliseconds(200);
 
     private readonly AttachPreparation _preparation;
     private readonly List<Tracee> _threads = [];
@@ -36,12 +39,13 @@ internal sealed class StoppedThreads : IDisposable
     public void Interrupt(Action<Tracee> arrived)
     {
         var interrupted = 0;
+        var patience = new Patience(s_patience);
         do
         {
             for (var i = interrupted; i < _threads.Count; i++)
                 _threads[i].Interrupt();
             for (var i = interrupted; i < _threads.Count; i++)
-                Await(_threads[i], arrived);
+                Await(_threads[i], patience, arrived);
             interrupted = _threads.Count;
         }
         while (SeizeNew());
@@ -66,7 +70,7 @@ internal sealed class StoppedThreads : IDisposable
                 continue;
             _threads.Add(thread);
             thread.Interrupt();
-            Await(thread, arrived);
+            Await(thread, new Patience(s_patience), arrived);
             RequireNoGroupStop();
             if (!thread.IsGone && canUse(thread))
                 return true;
@@ -90,14 +94,18 @@ internal sealed class StoppedThreads : IDisposable
     }
 
     /// <summary>Brings every thread but the carrier back to where it was, and lets it go.</summary>
-    public void ReleaseAllBut(Tracee? carrier)
+    /// <param name="carrier">The carrier.</param>
+    /// <param name="stayHeld">Leaves them in their holds, which the carrier opens when it is done.</param>
+    public void ReleaseAllBut(Tracee? carrier, bool stayHeld)
     {
         foreach (var thread in Enumerable.Reverse(_threads).Where(thread => thread != carrier && thread.IsStopped))
-            Release(thread);
+            Release(thread, stayHeld);
     }
 
-    /// <summary>Lets those go that did not stop, which can be only when they do. The others do not wait for that.</summary>
-    public void ReleaseRest() => LettingGo.All(Enumerable.Reverse(_threads).Concat(_late));
+    /// <summary>
+    /// Lets those go that did not stop, which can be only when they do, or when the calling thread ends. The others do not wait for that.
+    /// </summary>
+    public void ReleaseRest() => LettingGo.All(Enumerable.Reverse(_threads).Concat(_late), s_patienceAtLast);
 
     /// <summary>.NET waits for its children again.</summary>
     public void Dispose() => _children?.Dispose();
@@ -142,10 +150,10 @@ internal sealed class StoppedThreads : IDisposable
             throw AttachErrors.Unsupported($"{_preparation.Target.VMName} is stopped by a signal (SIGSTOP).", $"Let it go on first: kill -CONT {_preparation.Target.ProcessId}.");
     }
 
-    private void Await(Tracee thread, Action<Tracee> arrived)
+    private void Await(Tracee thread, Patience patience, Action<Tracee> arrived)
     {
-        if (!thread.TryAwaitStop(s_patience))
-            throw AttachErrors.Stuck(_preparation.Target, thread.ThreadId);
+        if (!thread.TryAwaitStop(patience))
+            throw AttachErrors.Stuck(_preparation.Target, thread.ThreadId, _preparation.StatusOf(thread.ThreadId)?.State);
         if (thread.IsGone)
             return;
         thread.ReadRegs();
@@ -153,11 +161,11 @@ internal sealed class StoppedThreads : IDisposable
         arrived(thread);
     }
 
-    private static void Release(Tracee thread)
+    private static void Release(Tracee thread, bool stayHeld)
     {
         try
         {
-            if (thread.IsDiverted)
+            if (thread.IsDiverted && !stayHeld)
                 thread.WriteRegs(thread.Regs);
         }
         catch (KvmException)

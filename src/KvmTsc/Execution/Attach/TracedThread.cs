@@ -95,7 +95,7 @@ internal abstract unsafe class TracedThread
         var buffer = t_xstate ??= new byte[MaximumXstate];
         fixed (byte* start = buffer)
         {
-            var vector = new IoVector { Base = (nint)start, Length = (nuint)buffer.Length };
+            var vector = new LibC.IoVector { Base = (nint)start, Length = (nuint)buffer.Length };
             Check(LibC.Ptrace(LibC.PTRACE_GETREGSET, ThreadId, LibC.NT_X86_XSTATE, (nint)(&vector)));
             return buffer.AsSpan(0, (int)vector.Length);
         }
@@ -170,12 +170,4 @@ internal abstract unsafe class TracedThread
     {
         public ulong Address;
         public uint Size, Signature, Flags, Padding;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct IoVector
-    {
-        public nint Base;
-        public nuint Length;
-    }
-}
+    }}

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using KvmTsc.Interop;
 using KvmTsc.Processes;
 
@@ -9,8 +8,8 @@ internal sealed class Tracee : TracedThread
 {
     private const int SigStop = 19;
 
-    /// <summary>After how long a wait for a stop it is looked at more closely.</summary>
-    private static readonly TimeSpan s_unusual = TimeSpan.FromMilliseconds(20);
+    /// <summary>For how long one that does not stand still is asked to, when it is let go.</summary>
+    private static readonly TimeSpan s_patienceAtLast = TimeSpan.FromSeconds(1);
 
     private int _pendingSignal;
     private bool _isLetGo;
@@ -58,13 +57,14 @@ internal sealed class Tracee : TracedThread
     }
 
     /// <summary>Runs it under trace through the system calls that lead to an address.</summary>
-    public void RunTo(ulong address)
+    public void RunTo(ulong address, Patience patience)
     {
         const int MaximumStops = 16;
         for (var i = 0; i < MaximumStops && !IsGone; i++)
         {
             ResumeToSystemCall(0);
-            _ = AwaitAny();
+            if (AwaitAny(patience) is null)
+                return;
             ReadRegs();
             IsStopped = true;
             if (Regs.Rip == address)
@@ -86,9 +86,9 @@ internal sealed class Tracee : TracedThread
     /// <summary>
     /// Waits for the stop that was asked for, or the thread's end. Signals that come first are delivered first.
     /// </summary>
-    /// <param name="patience">For how long it may wait uninterruptibly.</param>
-    /// <returns>Whether it did not wait uninterruptibly for longer.</returns>
-    public bool TryAwaitStop(TimeSpan patience)
+    /// <param name="patience">For how long it is waited for.</param>
+    /// <returns>Whether it took no longer.</returns>
+    public bool TryAwaitStop(Patience patience)
     {
         while (AwaitAny(patience) is { } stop)
         {
@@ -119,7 +119,8 @@ internal sealed class Tracee : TracedThread
     /// <summary>Waits for a stop in which it can be let go. A signal that it had is delivered then.</summary>
     private void AwaitLastStop()
     {
-        while (AwaitAny() is { } stop)
+        var patience = new Patience(s_patienceAtLast);
+        while (AwaitAny(patience) is { } stop)
         {
             if (!CanBeLetGoAt(stop))
                 continue;
@@ -148,11 +149,12 @@ internal sealed class Tracee : TracedThread
     /// </summary>
     /// <param name="expected">The signal.</param>
     /// <param name="processInnermostId">Its process, as that knows itself.</param>
+    /// <param name="patience">For how long it is waited for.</param>
     /// <param name="unusual">Called now and then once it takes unusually long.</param>
-    /// <returns>Whether it was that signal, and not another that cannot be blocked.</returns>
-    public bool AwaitSignal(int expected, int processInnermostId, Action unusual)
+    /// <returns>Whether it was that signal; else it ended, stands still for another that cannot be blocked, or did not come to a stop.</returns>
+    public bool AwaitSignal(int expected, int processInnermostId, Patience patience, Action unusual)
     {
-        while (AwaitAny(unusual: unusual) is { } stop)
+        while (AwaitAny(patience, unusual) is { } stop)
         {
             IsStopped = true;
             var isExpected = stop.Event == 0 && stop.Signal == expected;
@@ -194,9 +196,12 @@ internal sealed class Tracee : TracedThread
         Continue(LibC.PTRACE_CONT, signal);
     }
 
+    /// <summary>Leaves it to the kernel, which lets it go when the thread that traces it ends, wherever it is by then.</summary>
+    public void Leave() => _isLetGo = true;
+
     /// <summary>
     /// Lets it go. One that does not stand still is stopped first: ptrace lets go of no other, and its next signal would stop it for good. One that
-    /// has ended is buried.
+    /// has ended is buried, and one that comes to no stop left to the kernel.
     /// </summary>
     public void Detach()
     {
@@ -216,6 +221,8 @@ internal sealed class Tracee : TracedThread
             // There is nothing to stop.
         }
 
+        if (!IsStopped && !IsGone)
+            return;
         if (IsGone || LibC.Ptrace(LibC.PTRACE_DETACH, ThreadId, 0, _pendingSignal) == -Errno.ESRCH)
             EndedThreads.Bury(ThreadId);
         IsGone = true;
@@ -251,34 +258,21 @@ internal sealed class Tracee : TracedThread
 
     private bool LooksEnded() => IsGone = HasEnded() || ProcessStatus.Read($"/proc/{ThreadId}") is null or { IsDead: true };
 
-    /// <summary>
-    /// Waits until it stands still; null if it ended, or has waited for the same thing uninterruptibly (state D) for longer than it may, or, for
-    /// one thing after the other, much longer. A thread that only is slow is found in that state, too.
-    /// </summary>
-    private Stop? AwaitAny(TimeSpan? patience = null, Action? unusual = null)
+    /// <summary>Waits until it stands still; null if it ended, or it took too long.</summary>
+    private Stop? AwaitAny(Patience patience, Action? unusual = null)
     {
         const int LooksBetweenChecks = 100;
-        const int MuchLonger = 5;
-        var began = Stopwatch.GetTimestamp();
-        var (waits, waitsSince) = (-1L, began);
         for (var looks = 1; !IsGone; looks++)
         {
             if (TryGetStop(out var stop))
                 return stop;
             if (looks % LooksBetweenChecks == 0)
             {
+                if (patience.IsOver())
+                    return null;
                 IsGone = HasEnded();
-                var waited = Stopwatch.GetElapsedTime(began);
-                if (!IsGone && waited > s_unusual)
-                {
-                    var status = ProcessStatus.Read($"/proc/{ThreadId}");
-                    IsGone = status is null or { IsDead: true };
-                    if (status is not { State: 'D' } || status.Switches != waits)
-                        (waits, waitsSince) = (status is { State: 'D' } ? status.Switches : -1, Stopwatch.GetTimestamp());
-                    if (waits >= 0 && (Stopwatch.GetElapsedTime(waitsSince) > patience || waited > patience * MuchLonger))
-                        return null;
+                if (!IsGone && patience.IsUnusual && !LooksEnded())
                     unusual?.Invoke();
-                }
             }
 
             Precedence.Pause(looks);

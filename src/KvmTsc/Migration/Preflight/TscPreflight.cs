@@ -163,11 +163,8 @@ public sealed class TscPreflight
         TscSnapshot? before = null;
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
-            var reading = TscSnapshot.Of(destination);
-            var stop = reading.Stop(_cancellationToken);
-            using (stop)
-                before = reading.Run(stop);
-            stopped = stop.StoppedMicroseconds;
+            var taken = TscSnapshot.Of(destination).Take(_cancellationToken);
+            (before, stopped) = (taken.Result, taken.Microseconds);
         });
         if (before is not null && obeys)
         {
