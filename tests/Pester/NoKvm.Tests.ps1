@@ -86,7 +86,17 @@ Describe 'A user who may not open /dev/kvm' -Tag Kvm {
             HOME=/tmp exec setpriv --reuid nobody --regid nogroup --clear-groups "$0/pwsh/pwsh" "$@"
 '@
         $commandLine = "export PSHOME='$PSHOME' && exec unshare --mount sh -ec '$script' `"`$0`" `"`$@`""
-        $script:results = Invoke-Elsewhere $commandLine 'Get-KvmHost', "'web01', 'web02' | New-KvmVM"
+        $script:qemu = Start-Process qemu-system-x86_64 '-nodefaults -display none -m 16 -machine microvm -S' -PassThru
+        $listing = 'Get-KvmVM -WarningVariable warnings -WarningAction SilentlyContinue; throw "$warnings"'
+        $script:results = Invoke-Elsewhere $commandLine 'Get-KvmHost', "'web01', 'web02' | New-KvmVM", $listing
+    }
+
+    AfterAll {
+        $qemu | Stop-Process
+    }
+
+    It 'is told which VMMs are not shown' {
+        $results[2].Message | Should-BeLikeString "*$($qemu.Id)*as root*"
     }
 
     It 'is told by <Command> which group to join' -ForEach @(

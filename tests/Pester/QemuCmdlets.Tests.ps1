@@ -98,6 +98,44 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
         (Get-KvmClock qemu01).ClockNanoseconds | Should-BeLessThan ($state.ClockNanoseconds + 86400000000000)
     }
 
+    Context 'that shares its name, or has brackets in it' {
+        BeforeAll {
+            $options = '-nodefaults -display none -accel kvm -m 16 -machine microvm -S'
+            $script:others = 'twin', 'TWIN', 'web[1]', 'web1' | ForEach-Object {
+                Start-Process qemu-system-x86_64 "-name $_ $options" -PassThru
+            }
+            Wait-Until 'they have vCPUs' { @($others | ForEach-Object { Get-KvmVM -ProcessId $_.Id -ErrorAction Ignore } | Where-Object VcpuCount -EQ 1).Count -eq 4 }
+        }
+
+        AfterAll {
+            $others | Stop-Process
+        }
+
+        It 'tell them apart by their processes' {
+            (Get-KvmVM twin).VMName | Should-BeCollection "twin:$($others[0].Id)", "TWIN:$($others[1].Id)"
+            (Get-KvmVM twin*).ProcessId | Should-BeCollection $others[0].Id, $others[1].Id
+            (Get-KvmVcpu "twin:$($others[0].Id)").ProcessId | Should-Be $others[0].Id
+            (Get-KvmVcpu "twin:$($others[1].Id)").ProcessId | Should-Be $others[1].Id
+        }
+
+        It 'keep their names in the pipeline' {
+            (Get-KvmVM twin | Get-KvmVcpuTscOffset).VMName | Should-BeCollection "twin:$($others[0].Id)", "TWIN:$($others[1].Id)"
+        }
+
+        It 'change none by a name that two have' {
+            $observed = Invoke-Observed { Set-KvmVcpuTscOffset twin 77 -Force }
+            Assert-KvmError $observed.Errors[0] VMNotFound ObjectNotFound twin "twin names 2 VMs: .*$($others[0].Id).*$($others[1].Id)" "twin:$($others[0].Id)"
+            (Get-KvmVcpuTscOffset twin).OffsetTicks | Should-All { $_ -ne 77 }
+            Set-KvmVcpuTscOffset "twin:$($others[1].Id)" 77 -Force
+            @((Get-KvmVcpuTscOffset twin).OffsetTicks -eq 77) | Should-BeCollection -Count 1
+        }
+
+        It 'do not take a name for a pattern' {
+            (Get-KvmVM 'web[1]').ProcessId | Should-Be $others[2].Id
+            (Get-KvmVM 'web[12]').ProcessId | Should-Be $others[3].Id
+        }
+    }
+
     Context 'that is paused, and not resumed' {
         BeforeEach {
             $script:state = Save-KvmTscState qemu01

@@ -8,7 +8,6 @@
 #include <linux/kvm.h>
 #include <sched.h>
 #include <signal.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -18,6 +17,7 @@
 #include <sys/timex.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define CONSTANT(ours, theirs) printf("%s %llu\n", #ours, (unsigned long long)(theirs))
 #define REQUEST(name) printf("%s %llu\n", #name, (unsigned long long)(unsigned int)(name))

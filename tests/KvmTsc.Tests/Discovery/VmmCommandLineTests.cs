@@ -99,7 +99,7 @@ public sealed class VmmCommandLineTests
     [Fact]
     public void A_process_that_has_lost_its_memory_has_none()
     {
-        using var parent = OtherProcess.StartReady("sh", "-c", "true & echo child $!; echo ready; exec cat");
+        using var parent = OtherProcess.StartReady("sh", "-c", "sleep 0.3 & echo child $!; echo ready; exec cat");
         Until.True(() => ProcessStatus.Read($"/proc/{parent.Children[0]}")!.IsDead, isDead => isDead);
         Assert.Null(VmmCommandLine.Read(parent.Children[0]));
     }

@@ -61,6 +61,16 @@ public sealed class AttachRightsTests(Programs programs)
     }
 
     [Fact]
+    public void What_is_not_shown_is_counted_where_it_looks_like_a_VMM()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "user", $"{OtherUser}"); // no VMM that is known
+        using var qemu = OtherProcess.StartQemu("-S");
+        Until.True(() => qemu.Find().Count, count => count == 1);
+        Assert.Equal([qemu.Id], CredentialThread.RunAs(User, VMDiscovery.Unseen));
+        Assert.Empty(VMDiscovery.Unseen());
+    }
+
+    [Fact]
     public void A_users_own_VM_is_found_without_root()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "vcpu", "0", "1", "halt", "1", "user", $"{User}");
