@@ -74,7 +74,9 @@ $configuration.TestResult.TestSuiteName = "KvmTsc cmdlets, $Tier"
 
 # The first line of why.
 function Get-Reason($Result) {
-    "$($Result.ErrorRecord | Select-Object -First 1)".Trim().Split("`n")[0].TrimEnd()
+    $MaximumLength = 500 # an object that is not as expected is shown with all that it has
+    $reason = "$($Result.ErrorRecord | Select-Object -First 1)".Trim().Split("`n")[0].TrimEnd()
+    $reason.Length -gt $MaximumLength ? $reason.Substring(0, $MaximumLength) + '...' : $reason
 }
 
 $run = Invoke-Pester -Configuration $configuration
