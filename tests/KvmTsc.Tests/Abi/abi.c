@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -245,6 +246,15 @@ static void guest_structures(void)
     FIELD(KvmSegment, Avl, struct kvm_segment, avl);
     FIELD(KvmSegment, Unusable, struct kvm_segment, unusable);
     FIELD(KvmSegment, Padding, struct kvm_segment, padding);
+
+    STRUCT(LibC.SignalEvent, struct sigevent);
+    FIELD(LibC.SignalEvent, Value, struct sigevent, sigev_value);
+    FIELD(LibC.SignalEvent, Signal, struct sigevent, sigev_signo);
+    FIELD(LibC.SignalEvent, Notify, struct sigevent, sigev_notify);
+
+    STRUCT(LibC.IoVector, struct iovec);
+    FIELD(LibC.IoVector, Base, struct iovec, iov_base);
+    FIELD(LibC.IoVector, Length, struct iovec, iov_len);
 
     STRUCT(KvmSregs, struct kvm_sregs);
     FIELD(KvmSregs, Cs, struct kvm_sregs, cs);
