@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Runs the engine's tests, which need no PowerShell: units and simulated hosts here (unit), the real kernel on a KVM host (kernel).
-# tests/engine.sh [unit] [kernel], both by default. Its last line is the count, after the names of what failed.
+# Runs the engine's tests, which need no PowerShell: units and simulated hosts here (unit), the real kernel on a KVM host (kernel), and attaching to VMMs
+# that SELinux confines (selinux).
+# tests/engine.sh [unit] [kernel] [selinux], all by default. Its last line is the count, after the names of what failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
-[[ $# -gt 0 ]] || parts=(unit kernel)
+[[ $# -gt 0 ]] || parts=(unit kernel selinux)
 tests=out/artifacts/publish/KvmTsc.Tests/release_linux-x64/KvmTsc.Tests
 options=(-noColor -noLogo -reporter verbose -longRunning 120)
 
@@ -39,6 +40,11 @@ for part in "${parts[@]}"; do
         unit) count "$tests" "${options[@]}" -trait- Category=Kvm ;;
         # As the strictest kernels have it: nobody may write where a process may not, through /proc/PID/mem.
         kernel) count lab/kvmlab exec --timeout 1800 --attempts 2 --append proc_mem.force_override=never -- "$tests" "${options[@]}" -trait Category=Kvm ;;
+        selinux)
+            [[ $(type -P checkpolicy) ]] || lab/kvmlab install checkpolicy
+            count lab/kvmlab exec --emulate --timeout 1800 --attempts 2 --append 'security=selinux selinux=1' -- \
+                tests/selinux.sh "$tests" "${options[@]}" -class KvmTsc.Tests.Attach.AttachedExecutorTests
+            ;;
         *) echo "engine.sh: no part is called $part" >&2 && exit 2 ;;
     esac
 done

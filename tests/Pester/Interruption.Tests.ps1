@@ -58,16 +58,15 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
     ) {
         $vm = New-KvmVM web01
         Set-KvmVcpuTscOffset web01 -1000
-        $hold = ([KvmTsc.Local.LocalMachines]::All | Where-Object { $_.Identity.Id -eq $vm.VMId }).Executor.Stop([Threading.CancellationToken]::None)
-        try {
+        $machine = [KvmTsc.Local.LocalMachines]::All | Where-Object { $_.Identity.Id -eq $vm.VMId }
+        [Func[KvmTsc.Execution.IVMStop, object]] $whileHeld = {
             $pipeline = Open-Pipeline "Get-KvmVM web01 | ForEach-Object { `$signal.Thread = [Threading.Thread]::CurrentThread; `$_ } | $Script"
             Wait-Until { $pipeline.Signal.Thread -and ($pipeline.Signal.Thread.ThreadState -band [Threading.ThreadState]::WaitSleepJoin) }
-            Close-Pipeline $pipeline | Should-Be 'Stopped'
+            @{ State = Close-Pipeline $pipeline; Written = $pipeline.Output.Count }
         }
-        finally {
-            $hold.Dispose()
-        }
-        $pipeline.Output.Count | Should-Be 0
+        $ended = $machine.Executor.WhileStopped[object]($whileHeld, [Threading.CancellationToken]::None, $null).Result
+        $ended.State | Should-Be 'Stopped'
+        $ended.Written | Should-Be 0
         Get-KernelOffset web01 | Should-Be -1000
         Set-KvmVcpuTscOffset web01 7
         Get-KernelOffset web01 | Should-Be 7

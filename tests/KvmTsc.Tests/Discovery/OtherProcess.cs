@@ -59,9 +59,13 @@ internal sealed class OtherProcess : IDisposable
         }
     }
 
-    /// <summary>Starts a program.</summary>
-    public static OtherProcess Start(string program, params string[] arguments) =>
-        new(Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!);
+    /// <summary>Starts a program, confined where tests/selinux.sh has loaded its policy.</summary>
+    public static OtherProcess Start(string program, params string[] arguments)
+    {
+        if (File.Exists("/sys/fs/selinux/enforce"))
+            File.WriteAllText("/proc/thread-self/attr/exec", "u:r:vmm_t");
+        return new(Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!);
+    }
 
     /// <summary>Starts an unmodified QEMU that has no disk and nothing to boot.</summary>
     public static OtherProcess StartQemu(params string[] arguments) => Start(Qemu, [.. s_qemuArguments, .. arguments]);

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KvmTsc.Interop;
 using KvmTsc.Processes;
 
@@ -27,6 +28,12 @@ internal static class AttachErrors
     /// <summary>What went wrong while a process was worked in.</summary>
     public static KvmException Failed(string message) => new(
         KvmErrorId.AttachFailed, message, "Try again. If it stays so, a security module may forbid it (ausearch -m avc, dmesg).");
+
+    /// <summary>The process may have no executable memory, neither of its own nor of its program.</summary>
+    public static KvmException MayNotMap(AttachTarget target, int? error) => new(
+        KvmErrorId.AttachUnsupported,
+        $"{target.VMName} may map no executable memory (SELinux execmem), and could not open its own program for that (/proc/self/exe): {(error is { } number ? Marshal.GetPInvokeErrorMessage(-number) : "a signal came")}. Nothing was changed.",
+        "Let its domain open and map its program, or have executable memory (ausearch -m avc).");
 
     /// <summary>A thread comes to no stop.</summary>
     public static KvmException Stuck(AttachTarget target, int threadId, char? state) => state == 'D'

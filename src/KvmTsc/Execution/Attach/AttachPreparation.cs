@@ -20,6 +20,7 @@ internal sealed class AttachPreparation : IDisposable
         Maps = ReadMaps();
         ProcessInnermostId = circumstances.Target.InnermostId;
         SuspendsSeccomp = circumstances.Threads.Any(thread => thread.IsFiltered);
+        MapsFile = SELinux.Forbids(target.ProcessId, "process", "execmem");
         Signal = Array.Find(s_signals, signal => !circumstances.Target.Catches(signal));
         Instructions = Attach.Instructions.Find(Maps, memory) ?? default;
         DataLength = (0x4000 + (target.VcpuDescriptors.Count * 2048) + 0xFFF) & ~0xFFF;
@@ -55,6 +56,9 @@ internal sealed class AttachPreparation : IDisposable
 
     /// <summary>Whether a seccomp filter has to be suspended.</summary>
     public bool SuspendsSeccomp { get; }
+
+    /// <summary>Whether the process may have no executable memory but that of files.</summary>
+    public bool MapsFile { get; }
 
     /// <summary>The threads that run vCPUs, of those that ever ran; null where they cannot be told from the others.</summary>
     public IReadOnlyList<int>? VcpuThreads { get; }

@@ -165,7 +165,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
 
     private bool TryBecomeCarrier(Tracee thread)
     {
-        _carrier = Carrier.Of(_preparation, thread);
+        _carrier = new Carrier(_preparation, thread);
         if (_carrier.TryStart())
             return true;
         _carrier = null;

@@ -9,6 +9,8 @@ namespace KvmTsc.Execution.Attach;
 /// </summary>
 internal sealed class Carrier
 {
+    private const int SysOpen = 2;
+    private const int SysClose = 3;
     private const int SysMmap = 9;
     private const int SysMunmap = 11;
     private const int SysTgkill = 234;
@@ -20,19 +22,22 @@ internal sealed class Carrier
     private readonly AttachPreparation _preparation;
     private readonly UserRegs _home;
     private readonly ulong _homeMask;
-    private readonly SignalFrames _frames;
+    private SignalFrames _frames;
     private bool _isInFlight;
     private bool _isAtPayload;
     private bool _isAstray;
     private bool _isLate;
 
-    private Carrier(AttachPreparation preparation, Tracee thread, UserRegs home, ulong homeMask, SignalFrames frames)
+    /// <summary>Prepares a thread that stands still.</summary>
+    public Carrier(AttachPreparation preparation, Tracee thread)
     {
+        if (thread.Regs.Cs != UserRegs.Code64)
+            throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
         _preparation = preparation;
         Thread = thread;
-        _home = home;
-        _homeMask = homeMask;
-        _frames = frames;
+        _home = thread.Home;
+        _homeMask = thread.ReadSignalMask();
+        _frames = Frames(Flight());
     }
 
     /// <summary>The thread.</summary>
@@ -43,34 +48,54 @@ internal sealed class Carrier
 
     private ulong Data => _preparation.Address + Payload.DataOffset;
 
-    /// <summary>Prepares a thread that stands still.</summary>
-    public static Carrier Of(AttachPreparation preparation, Tracee thread)
-    {
-        if (thread.Regs.Cs != UserRegs.Code64)
-            throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
-        var home = thread.Home;
-        var homeMask = thread.ReadSignalMask();
-        var frames = new SignalFrames(preparation.Instructions, home, homeMask, FlightMask(preparation), thread.ReadXstate(), Flight(preparation, thread));
-        return new Carrier(preparation, thread, home, homeMask, frames);
-    }
-
     /// <summary>Has it map the payload's memory. From here on it comes home by itself.</summary>
     /// <returns>False, with nothing changed, if there is no room on its stack.</returns>
     public bool TryStart()
     {
         if (!_preparation.Instructions.AreIn(_preparation.Memory))
             throw AttachErrors.Failed($"The code of {_preparation.Target.VMName} that was to be used was replaced meanwhile.");
-        if (!LibC.TryWriteMemory(Thread.ThreadId, _frames.Bytes, _frames.Address))
+        if (!TryWriteFrames())
             return false;
         if (_preparation.SuspendsSeccomp)
             Thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
-        Thread.WriteRegs(_frames.StartWith(MapCode));
         Thread.IsDiverted = true;
-        Thread.WriteSignalMask(FlightMask(_preparation));
+        Thread.WriteSignalMask(FlightMask);
+        int? file = _preparation.MapsFile ? OpenFile() : null;
+        Thread.WriteRegs(_frames.StartWith(MapCode(file)));
         _isInFlight = true;
         Thread.Resume(0);
         return true;
     }
+
+    /// <summary>
+    /// Has it open its own program, of which private memory is executable where no other may be (SELinux execmem), and goes on from there with the
+    /// frames that map it. A death in between leaves a descriptor, which no program that the VMM starts would have.
+    /// </summary>
+    private int OpenFile()
+    {
+        const int CloseOnExec = 0x80000;
+        var path = "/proc/self/exe\0"u8;
+        var frames = Frames();
+        var pathAddress = (frames.Address - (ulong)path.Length) & ~7UL;
+        Write(frames.Address, frames.Bytes, "the stack");
+        Write(pathAddress, path, "the stack");
+        Thread.WriteRegs(frames.StartWith(new SignalFrames.Call(SysOpen, pathAddress, CloseOnExec)));
+        var result = Thread.RunSystemCall(SysOpen, new Patience(s_patience));
+        if (result is not >= 0 and var error)
+        {
+            (_isAstray, _isLate) = (Thread.IsStopped, !Thread.IsStopped);
+            throw _isLate ? AttachErrors.Late(_preparation.Target) : AttachErrors.MayNotMap(_preparation.Target, error);
+        }
+
+        _frames = Frames(Flight(result));
+        Write(_frames.Address, _frames.Bytes, "the stack");
+        return result.Value;
+    }
+
+    private bool TryWriteFrames() => LibC.TryWriteMemory(Thread.ThreadId, _frames.Bytes, _frames.Address);
+
+    private SignalFrames Frames(params ReadOnlySpan<SignalFrames.Call> calls) =>
+        new(_preparation.Instructions, _home, _homeMask, FlightMask, Thread.ReadXstate(), calls);
 
     /// <summary>Waits until it has mapped the memory, and puts the payload's code there.</summary>
     /// <param name="holds">How many threads are held.</param>
@@ -174,27 +199,29 @@ internal sealed class Carrier
 
         // Where the payload was not in place yet, the frames lead home from where the carrier stands.
         if (_isAtPayload)
-            Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
+            Thread.WriteRegs(_frames.EndWith(Unmap));
         if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
             Thread.RunTo(_home.Rip, new Patience(s_patienceForBatch));
     }
 
-    private SignalFrames.Call MapCode => new(
-        SysMmap, _preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC,
-        LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue);
+    private ulong FlightMask => ~(1UL << (_preparation.Signal - 1));
 
-    private static ulong FlightMask(AttachPreparation preparation) => ~(1UL << (preparation.Signal - 1));
+    private SignalFrames.Call Unmap => new(SysMunmap, _preparation.Address, (ulong)_preparation.Length);
 
-    private static SignalFrames.Call Unmap(AttachPreparation preparation) => new(SysMunmap, preparation.Address, (ulong)preparation.Length);
+    private SignalFrames.Call MapCode(int? file) => Map(_preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC, file);
 
-    private static SignalFrames.Call[] Flight(AttachPreparation preparation, Tracee thread) =>
+    /// <summary>What follows the mapping of the code.</summary>
+    private SignalFrames.Call[] Flight(int? file = null) =>
     [
-        new(
-            SysMmap, preparation.Address + Payload.DataOffset, (ulong)preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE,
-            LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | MapFixedNoReplace, ulong.MaxValue),
-        new(SysTgkill, (ulong)preparation.ProcessInnermostId, (ulong)thread.InnermostId, (ulong)preparation.Signal),
-        Unmap(preparation),
+        .. _preparation.MapsFile ? [new SignalFrames.Call(SysClose, (ulong)(file ?? 0))] : Array.Empty<SignalFrames.Call>(),
+        Map(_preparation.Address + Payload.DataOffset, _preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE, file: null),
+        new(SysTgkill, (ulong)_preparation.ProcessInnermostId, (ulong)Thread.InnermostId, (ulong)_preparation.Signal),
+        Unmap,
     ];
+
+    private static SignalFrames.Call Map(ulong address, int length, int protection, int? file) => new(
+        SysMmap, address, (ulong)length, (ulong)protection,
+        (ulong)(LibC.MAP_PRIVATE | (file is null ? LibC.MAP_ANONYMOUS : 0) | MapFixedNoReplace), file is { } descriptor ? (ulong)descriptor : ulong.MaxValue);
 
     private UserRegs Entry()
     {

@@ -39,12 +39,16 @@ internal static class RegistersAtStop
     public static bool IsInterrupted(in UserRegs regs) =>
         -ResultOf(regs) == Errno.EINTR && IsInSystemCall(regs) && Interruption.Ends((int)regs.OrigRax);
 
-    /// <summary>Whether it is at the entry of a system call, one whose second argument is as given.</summary>
-    public static bool EntersSystemCall(in UserRegs regs, int number, nuint secondArgument)
+    /// <summary>Whether it is at the entry of a system call.</summary>
+    public static bool Enters(in UserRegs regs, int number)
     {
         const int NoSystemCallYet = -38; // ENOSYS, until the call has a result
-        return ResultOf(regs) == NoSystemCallYet && (int)regs.OrigRax == number && (uint)regs.Rsi == (uint)secondArgument;
+        return ResultOf(regs) == NoSystemCallYet && (int)regs.OrigRax == number;
     }
+
+    /// <summary>Whether it is at the entry of a system call, one whose second argument is as given.</summary>
+    public static bool EntersSystemCall(in UserRegs regs, int number, nuint secondArgument) =>
+        Enters(regs, number) && (uint)regs.Rsi == (uint)secondArgument;
 
     private static int ResultOf(in UserRegs regs) => (int)regs.Rax;
 

@@ -72,6 +72,25 @@ internal sealed class Tracee : TracedThread
         }
     }
 
+    /// <summary>Lets it issue the system call that its registers say, and stops it at that call's end.</summary>
+    /// <returns>The call's result; null where it did not come to that.</returns>
+    public int? RunSystemCall(int number, Patience patience)
+    {
+        ResumeToSystemCall(0);
+        if (AwaitAny(patience) is null)
+            return null;
+        IsStopped = true;
+        ReadRegs();
+        if (!RegistersAtStop.Enters(Regs, number))
+            return null;
+        ResumeToSystemCall(0);
+        if (AwaitAny(patience) is null)
+            return null;
+        IsStopped = true;
+        ReadRegs();
+        return (int)Regs.Rax;
+    }
+
     /// <summary>Traces a thread, without stopping it.</summary>
     /// <returns>The thread, or null with the errno.</returns>
     public static Tracee? Seize(int threadId, int innermostId, int options, out int errno)
