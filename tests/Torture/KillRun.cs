@@ -1,8 +1,8 @@
 namespace KvmTsc.Torture;
 
 /// <summary>
-/// Kills a process that attaches, at random instants; but for what docs/attach.md excepts: targets under a seccomp filter, which is suspended only as
-/// long as the tracer lives, and where all threads are stopped. Afterwards the target has to run on as if nothing had been: no deviation, all
+/// Kills a process that attaches, at random instants; but for what docs/attach.md excepts: targets under a seccomp filter that forbids what the payload does,
+/// which is suspended only as long as the tracer lives, and where all threads are stopped. Afterwards the target has to run on as if nothing had been: no deviation, all
 /// checks make progress, offsets all old or all new, no thread stopped or traced. The payload's mappings may be left, and are counted.
 /// </summary>
 internal static class KillRun

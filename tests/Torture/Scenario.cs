@@ -20,7 +20,8 @@ internal sealed record Scenario(string Name, int Share, bool HasRun, bool KnowsT
 
     public static IReadOnlyList<Scenario> WithKvm { get; } =
     [
-        new("running", 40, true, true),
+        new("running", 30, true, true),
+        new("QEMU's sandbox", 10, true, true, "--sandbox"),
         new("catches SIGURG", 15, true, true, "--catch-sigurg"),
         new("seccomp", 10, true, true, Seccomp),
         new("paused", 10, true, true, "--paused"),

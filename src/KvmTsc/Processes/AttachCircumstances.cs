@@ -28,6 +28,12 @@ internal sealed record AttachCircumstances
     /// <summary>Whether both are of one user namespace, where capabilities compare.</summary>
     public bool IsSameUserNamespace { get; init; } = true;
 
+    /// <summary>Whether this one is of the first user namespace: only its administrators may have filters suspended.</summary>
+    public bool IsInitialUserNamespace { get; init; } = true;
+
+    /// <summary>Whether the kernel can suspend filters (CONFIG_CHECKPOINT_RESTORE).</summary>
+    public bool CanSuspendFilters { get; init; } = true;
+
     /// <summary>The control group that freezes it, null if none does.</summary>
     public string? FreezingGroup { get; init; }
 
@@ -48,6 +54,8 @@ internal sealed record AttachCircumstances
                 PtraceScope = Yama.PtraceScope,
                 IsDescendant = Descends(processId),
                 IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user"),
+                IsInitialUserNamespace = KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user") == InitialUserNamespace,
+                CanSuspendFilters = File.Exists(OnlyWithCheckpointRestore),
                 FreezingGroup = Freezer.FreezingGroup(processId),
                 IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,
             }
@@ -56,6 +64,11 @@ internal sealed record AttachCircumstances
 
     /// <summary>What stands in the way, null if nothing is known to.</summary>
     public AttachObstacle? FindObstacle() => Dead() ?? NotX64() ?? Guarded() ?? Suspended() ?? Frozen() ?? Traced() ?? OtherUser() ?? MorePrivileged() ?? ForbiddenByYama() ?? Filtered();
+
+    private const string InitialUserNamespace = "user:[4026531837]"; // PROC_USER_INIT_INO
+
+    // CONFIG_CHECKPOINT_RESTORE also has the kernel show a process's timers.
+    private const string OnlyWithCheckpointRestore = "/proc/self/timers";
 
     private static bool Descends(int processId)
     {
@@ -145,12 +158,19 @@ internal sealed record AttachCircumstances
     /// <summary>The kernel suspends a filter only for an administrator who is under none.</summary>
     private AttachObstacle? Filtered()
     {
-        if (!Threads.Prepend(Target).Any(thread => thread.IsFiltered) || (Own.IsAdministrator && !Own.IsFiltered))
+        if (!Threads.Prepend(Target).Any(thread => thread.IsFiltered))
             return null;
-        var why = Own.IsAdministrator ? "this process has a filter itself" : "this process has no CAP_SYS_ADMIN";
-        return new AttachObstacle(
-            KvmErrorId.SeccompFilter,
-            $"Process {ProcessId} filters its system calls by seccomp, and the kernel does not suspend that: {why}.",
-            Own.IsAdministrator ? "Run outside of a container or of a service with a seccomp filter." : "Run as root.");
+        var (why, action) = this switch
+        {
+            { Own.IsAdministrator: false } => ("this process has no CAP_SYS_ADMIN", "Run as root."),
+            { Own.IsFiltered: true } => ("this process has a filter itself", "Run outside of a container or of a service with a seccomp filter."),
+            { IsInitialUserNamespace: false } => ("this process is root of a user namespace only", "Run as the host's root, outside of a container."),
+            { CanSuspendFilters: false } => ("it was built without CONFIG_CHECKPOINT_RESTORE", "Start its VMM without its filter (QEMU: -sandbox off; Firecracker: --no-seccomp; cloud-hypervisor: --seccomp false)."),
+            _ => (null, ""),
+        };
+        return why is null
+            ? null
+            : new AttachObstacle(
+                KvmErrorId.SeccompFilter, $"Process {ProcessId} filters its system calls by seccomp, and the kernel does not suspend that: {why}.", action);
     }
 }

@@ -86,6 +86,16 @@ public sealed class AttachCircumstancesTests
     }
 
     [Fact]
+    public void A_seccomp_filter_needs_a_kernel_that_suspends_it_and_the_hosts_administrator()
+    {
+        var filtered = Look(s_root, s_user with { Seccomp = 2 });
+        Assert.Null(filtered.FindObstacle());
+        AssertObstacle(KvmErrorId.SeccompFilter, "root of a user namespace", "the host's root", filtered with { IsInitialUserNamespace = false });
+        AssertObstacle(KvmErrorId.SeccompFilter, "CONFIG_CHECKPOINT_RESTORE", "-sandbox off", filtered with { CanSuspendFilters = false });
+        Assert.Null((Look(s_root, s_user) with { IsInitialUserNamespace = false, CanSuspendFilters = false }).FindObstacle());
+    }
+
+    [Fact]
     public void A_dead_process_is_gone() => AssertObstacle(KvmErrorId.ProcessGone, "has ended", "Get-KvmVM", Look(s_root, s_user with { State = 'Z' }));
 
     [Fact]

@@ -158,6 +158,7 @@ static void usage(void)
         "  --expect-offsets A,B  sets all TSC offsets to A; later all are A or all are B\n"
         "  --catch-sigurg       has handlers for SIGURG and SIGWINCH\n"
         "  --seccomp            forbids the ioctls of KvmTsc, and executable memory\n"
+        "  --sandbox            forbids what QEMU's sandbox does\n"
         "  --no-run             never runs the vCPUs, until told to\n"
         "  --paused             runs each vCPU once, then waits until told to go on\n"
         "  --undumpable         as after a change of credentials\n"
@@ -175,6 +176,7 @@ static void parse(int count, char **arguments)
         { "expect-offsets", required_argument, NULL, 'o' },
         { "catch-sigurg", no_argument, NULL, 'c' },
         { "seccomp", no_argument, NULL, 'f' },
+        { "sandbox", no_argument, NULL, 'b' },
         { "no-run", no_argument, NULL, 'n' },
         { "paused", no_argument, NULL, 'p' },
         { "undumpable", no_argument, NULL, 'u' },
@@ -194,6 +196,7 @@ static void parse(int count, char **arguments)
             break;
         case 'c': options.catch_sigurg = true; break;
         case 'f': options.seccomp = true; break;
+        case 'b': options.sandbox = true; break;
         case 'n': options.no_run = true; break;
         case 'p': options.paused = true; break;
         case 'u': options.undumpable = true; break;
@@ -233,6 +236,8 @@ int main(int count, char **arguments)
         start_thread(exit_later, NULL);
     if (options.seccomp)
         forbid_by_seccomp();
+    if (options.sandbox)
+        sandbox_by_seccomp();
     if (options.undumpable && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         die("PR_SET_DUMPABLE");
     sleep_ms(300); // libc makes mappings of its own when threads first need them

@@ -13,6 +13,7 @@ struct options {
     int64_t offsets[2];
     bool catch_sigurg;
     bool seccomp;
+    bool sandbox;
     bool no_run;
     bool paused;
     bool undumpable;
@@ -63,3 +64,6 @@ void print_sizes(FILE *to);     // their sizes, as 64-bit numbers
 
 // seccomp.c: forbids the ioctls of the batch, and new executable mappings, in all threads
 void forbid_by_seccomp(void);
+
+// seccomp.c: forbids what QEMU's own sandbox forbids, in all threads
+void sandbox_by_seccomp(void);
