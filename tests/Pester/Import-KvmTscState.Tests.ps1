@@ -46,7 +46,7 @@ Describe 'Import-KvmTscState' {
         @{ Name = 'a member that is not known'; Change = { $text -replace '"vmm"', '"extra": 1, "vmm"' }; Id = 'StateDocumentInvalid'; Message = 'at state, it has "extra"' }
         @{ Name = 'a member that stands twice'; Change = { $text -replace '"vmm"', '"vmName": null, "vmm"' }; Id = 'StateDocumentInvalid'; Message = 'no JSON' }
         @{ Name = 'a number that a tool rounded'; Change = { $text -replace '"9007199254740993"', '9007199254740992' }; Id = 'StateDocumentInvalid'; Message = 'at state.hostTsc, 9007199254740992 is not a decimal integer' }
-        @{ Name = 'an unknown version'; Change = { $text -replace '"version": 1', '"version": 2' }; Id = 'StateVersionUnsupported'; Category = 'NotImplemented'; Message = 'version 2' }
+        @{ Name = 'an unknown version'; Change = { $text -replace '"version": 2', '"version": 3' }; Id = 'StateVersionUnsupported'; Category = 'NotImplemented'; Message = 'version 3' }
         @{ Name = 'another document'; Change = { '{"a": 1}' }; Id = 'StateDocumentInvalid'; Message = 'no format' }
         @{ Name = 'an empty file'; Change = { '' }; Id = 'StateDocumentInvalid'; Message = 'cut off' }
     ) {

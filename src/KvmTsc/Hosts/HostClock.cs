@@ -8,13 +8,36 @@ internal sealed record HostClock(int Status, long MaxErrorMicroseconds, long Est
 {
     private const int NominalTick = 10_000;
 
+    /// <summary>The most that the kernel makes up for by slewing, <c>MAXPHASE</c> in linux/timex.h.</summary>
+    private const long MostSlewedMicroseconds = 500_000;
+
     public bool Synchronized => IsSynchronized(Status);
 
-    /// <summary>CLOCK_REALTIME in nanoseconds, to the 100 ns of .NET's clock.</summary>
-    public static ulong RealtimeNow => (ulong)(DateTime.UtcNow - DateTime.UnixEpoch).Ticks * 100;
+    /// <summary>CLOCK_REALTIME in nanoseconds.</summary>
+    public static ulong RealtimeNow => LibC.ClockNanoseconds(LibC.CLOCK_REALTIME);
 
     /// <summary>What a status word of adjtimex(2) says.</summary>
     public static bool IsSynchronized(int status) => (status & Timex.Unsynchronized) == 0;
+
+    /// <summary>
+    /// The host's TSC, CLOCK_REALTIME, CLOCK_MONOTONIC_RAW, and for how long the host was suspended; all clocks in nanoseconds, within a microsecond or so.
+    /// </summary>
+    public static (ulong HostTsc, ulong Realtime, ulong MonotonicRaw, ulong Suspended) ReadAll()
+    {
+        var suspended = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - LibC.ClockNanoseconds(LibC.CLOCK_MONOTONIC);
+        return (HostTsc.Read(), LibC.ClockNanoseconds(LibC.CLOCK_REALTIME), LibC.ClockNanoseconds(LibC.CLOCK_MONOTONIC_RAW), suspended > long.MaxValue ? 0 : suspended);
+    }
+
+    /// <summary>
+    /// By how much CLOCK_REALTIME may be off, by what adjtimex(2) says. Some NTP clients (systemd-timesyncd) set the maximum error to 0 while there is up to
+    /// 0.4 s to make up for: that is added, and an error of 0, or one that is less than the estimated one, is not believed.
+    /// </summary>
+    public static long MaximumError(in Timex timex)
+    {
+        var error = timex.MaxError == 0 ? Math.Max(timex.EstimatedError, MostSlewedMicroseconds) : Math.Max(timex.MaxError, timex.EstimatedError);
+        var offset = Math.Abs(timex.Offset);
+        return error + ((timex.Status & Timex.IsInNanoseconds) != 0 ? (offset + 999) / 1000 : offset);
+    }
 
     /// <summary>Asks adjtimex(2).</summary>
     public static HostClock Read()
@@ -24,7 +47,7 @@ internal sealed record HostClock(int Status, long MaxErrorMicroseconds, long Est
             throw KvmException.FromErrno("adjtimex", Marshal.GetLastPInvokeError());
         return new HostClock(
             timex.Status,
-            timex.MaxError,
+            MaximumError(timex),
             timex.EstimatedError,
             (timex.Frequency / 65536.0) + ((timex.Tick - NominalTick) * 100.0),
             timex.Tai);

@@ -21,7 +21,7 @@ internal sealed record HostProbe(uint TscKHz, bool HasTscOffset)
     public static HostTscTraits TraitsOf(KvmDevice device) => new(
         Of(device).TscKHz,
         device.Check(KvmCapability.TscControl) == 0 ? 0
-            : Directory.Exists("/sys/module/kvm_intel") ? HostTscTraits.IntelFractionBits
+            : Platform.IsIntel ? HostTscTraits.IntelFractionBits
             : HostTscTraits.AmdFractionBits,
         (uint)(KernelFiles.ReadNumber("/sys/module/kvm/parameters/tsc_tolerance_ppm") ?? HostTscTraits.DefaultTolerancePpm));
 

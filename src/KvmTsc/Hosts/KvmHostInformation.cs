@@ -47,7 +47,8 @@ public sealed class KvmHostInformation
     public string? BootId { get; } = LocalHost.BootId;
 
     /// <summary>The KVM module: kvm_amd or kvm_intel.</summary>
-    public string? KvmModule { get; } = new[] { "kvm_amd", "kvm_intel" }.FirstOrDefault(name => Directory.Exists($"/sys/module/{name}"));
+    public string? KvmModule { get; } = (Platform.IsIntel ? new[] { "kvm_intel", "kvm_amd" } : ["kvm_amd", "kvm_intel"])
+        .FirstOrDefault(name => Directory.Exists($"/sys/module/{name}"));
 
     /// <summary>The version of KVM's API.</summary>
     public int ApiVersion { get; } = 12;

@@ -36,6 +36,7 @@ internal static class LocalHost
     public static KvmHostIdentity Identify(uint tscKHz)
     {
         var clock = HostClock.Read();
+        var (tsc, realtime, raw, suspended) = HostClock.ReadAll();
         return new KvmHostIdentity(
             Environment.MachineName,
             KernelFiles.ReadLine("/etc/machine-id"),
@@ -45,6 +46,11 @@ internal static class LocalHost
             clock.Status,
             clock.MaxErrorMicroseconds,
             clock.SlewPpm,
-            clock.TaiOffsetSeconds);
+            clock.TaiOffsetSeconds,
+            tsc,
+            realtime,
+            raw,
+            suspended,
+            Platform.IsVirtual);
     }
 }

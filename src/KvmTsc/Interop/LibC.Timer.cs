@@ -8,7 +8,6 @@ internal static unsafe partial class LibC
     private const nint SYS_timer_create = 222;
     private const nint SYS_timer_settime = 223;
     private const nint SYS_timer_delete = 226;
-    private const int CLOCK_MONOTONIC = 1;
 
     [LibraryImport("libc", EntryPoint = "syscall")]
     private static partial nint SystemCallNative(nint number, nint first, nint second, nint third, nint fourth);

@@ -54,9 +54,9 @@ internal sealed class ClockLine
     /// <summary>kvmclock of the source.</summary>
     public ulong ExpectedClock => unchecked(_source.ClockNanoseconds + (ulong)Elapsed);
 
-    /// <summary>Whether the TSC that the state was captured with is the one of this host, still counting.</summary>
+    /// <summary>Whether the TSC that the state was captured with is taken for the one of this host, still counting.</summary>
     public static bool IsOneTsc(KvmTscState source, KvmHostIdentity host, ulong hostTscNow) =>
-        source.Host.IsSameBoot(host) && source.Host.TscKHz == host.TscKHz && hostTscNow >= source.HostTsc;
+        TscJudge.Judge(source, host) != TscContinuity.Broken && hostTscNow >= source.HostTsc;
 
     /// <summary>The time since the capture, in nanoseconds: by the TSC where it is one, else by both hosts' CLOCK_REALTIME.</summary>
     public static long DowntimeOf(KvmTscState source, KvmHostIdentity host, ulong hostTscNow, ulong realtimeNow) => IsOneTsc(source, host, hostTscNow)
@@ -85,8 +85,8 @@ internal sealed class ClockLine
 
     /// <summary>
     /// What the inputs allow: over the time that passed a kHz of rounding, the slewing of CLOCK_REALTIME, and what a guest within KVM's
-    /// tolerance ran beside its frequency on the source; between hosts what either clock may have been off by. The time that KVM_SET_CLOCK
-    /// took comes on top.
+    /// tolerance ran beside its frequency on the source; between hosts what either clock may have been off by, without a limit for one that nobody
+    /// keeps, and a leap second. The time that KVM_SET_CLOCK took comes on top.
     /// </summary>
     internal static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
     {
@@ -94,7 +94,12 @@ internal sealed class ClockLine
         var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);
         var unscaled = source.Vcpus.Max(vcpu => Math.Abs((vcpu.Ratio.ScaleFrequency(source.Host.TscKHz) / vcpu.TscKHz) - 1)) * 1e6;
         var ppm = (1e6 / slowest) + PvclockPpm + unscaled + Math.Max(Math.Abs(source.Host.SlewPpm), Math.Abs(host.SlewPpm));
-        var clocks = measure == ResidualMeasure.HostTsc ? 0 : (source.Host.MaxErrorMicroseconds + host.MaxErrorMicroseconds) * 1e3;
+        var clocks = measure == ResidualMeasure.HostTsc ? 0 : ErrorBetween(source.Host, host);
         return (Math.Abs((double)elapsed) * ppm / 1e6) + clocks;
     }
+
+    /// <summary>By how much CLOCK_REALTIME of two hosts may differ, in nanoseconds.</summary>
+    private static double ErrorBetween(KvmHostIdentity source, KvmHostIdentity destination) => source.ClockSynchronized && destination.ClockSynchronized
+        ? ((source.MaxErrorMicroseconds + destination.MaxErrorMicroseconds) * 1e3) + (RealtimeRules.TaiChangeSeconds(source, destination) * 1e9)
+        : double.PositiveInfinity;
 }

@@ -19,20 +19,43 @@ internal static class RestoreRules
         _ => RequireSameVcpus(machine, state),
         force => RequireEqualOffsets(state, force),
         force => GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force),
-        _ => RefuseFuture(machine, state, options.Downtime),
-        _ => RefuseDowntime(machine, state, options.MaximumDowntime, secondsToCome),
+        _ => RefuseFuture(machine, state, options),
+        _ => RefuseDowntime(machine, state, options, secondsToCome),
     ];
 
-    /// <summary>Refuses a state that is older than is allowed, or will be: a restore asks again when the VM is stopped, which may take its time.</summary>
-    public static void RefuseDowntime(Machine machine, KvmTscState state, TimeSpan? maximum, double secondsToCome = 0)
+    /// <summary>
+    /// What the hosts' clocks have to keep to where they tell the time since the capture. A preflight has these of its own, for each side.
+    /// </summary>
+    public static IReadOnlyList<Action<bool>> OfClocks(Machine machine, KvmTscState state, TscRestoreOptions options)
     {
-        var seconds = (TscArithmetic.Distance(state.RealtimeNanoseconds, machine.RealtimeNow) / 1e9) + secondsToCome;
-        if (maximum is null || seconds <= maximum.Value.TotalSeconds)
+        if (options.Downtime != TscDowntime.Count)
+            return [];
+        var (source, host) = (state.Host, machine.Host);
+        Action[] rules = ClockLine.IsOneTsc(state, host, machine.HostTscNow)
+            ? [() => TscJudge.RefuseContradiction(state, host)]
+            : [() => RealtimeRules.RefuseUnsynchronized(source), () => RealtimeRules.RefuseUnsynchronized(host), () => RealtimeRules.RefuseTaiChange(source, host)];
+        return [.. rules.Select(ByJudgement)];
+    }
+
+    /// <summary>A rule that -Force lifts.</summary>
+    public static Action<bool> ByJudgement(Action refuse) => force =>
+    {
+        if (!force)
+            refuse();
+    };
+
+    /// <summary>Refuses a state that is older than is allowed, or will be: a restore asks again when the VM is stopped, which may take its time.</summary>
+    public static void RefuseDowntime(Machine machine, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0)
+    {
+        if (options.MaximumDowntime is not { } maximum)
+            return;
+        var seconds = (ClockLine.DowntimeOf(state, machine.Host, machine.HostTscNow, machine.RealtimeNow) / 1e9) + secondsToCome;
+        if (seconds <= maximum.TotalSeconds)
             return;
         throw new KvmException(
             KvmErrorId.DowntimeExceeded,
             FormattableString.Invariant(
-                $"The downtime of {state.VMName} is {seconds:0.###} s, more than the {maximum.Value.TotalSeconds:0.###} s that are allowed."),
+                $"The downtime of {state.VMName} is {seconds:0.###} s, more than the {maximum.TotalSeconds:0.###} s that are allowed."),
             "Decide whether its guest can take such a jump (-MaximumDowntime).");
     }
 
@@ -42,10 +65,11 @@ internal static class RestoreRules
             KvmTscState.RequireEqualOffsets(state.VMName, state.Vcpus.Select(vcpu => vcpu.OffsetTicks));
     }
 
-    /// <summary>Time that does not count may have passed backwards.</summary>
-    private static void RefuseFuture(Machine machine, KvmTscState state, TscDowntime downtime)
+    /// <summary>Time that does not count may have passed backwards, and on one TSC CLOCK_REALTIME is not asked.</summary>
+    private static void RefuseFuture(Machine machine, KvmTscState state, TscRestoreOptions options)
     {
-        if (downtime == TscDowntime.Count)
+        if (options.Downtime == TscDowntime.Count
+            && (options.Method == TscMethod.Documented || !ClockLine.IsOneTsc(state, machine.Host, machine.HostTscNow)))
             GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
     }
 

@@ -30,8 +30,16 @@ public sealed class TscRestore
 
     private bool Counts => _options.Downtime == TscDowntime.Count;
 
-    /// <summary>What KVM_SET_CLOCK is given: with the CLOCK_REALTIME of the capture it adds the time since.</summary>
-    private KvmClockData ClockToSet => GuestClock.ClockData(_state.ClockNanoseconds, Counts ? _state.RealtimeNanoseconds : null);
+    /// <summary>
+    /// How often all is written, where something else took so much time within a setting that the next one was corrected by it: kvmclock is off by that then.
+    /// </summary>
+    private const int MaximumTries = 3;
+
+    /// <summary>By how much kvmclock may be off before that, in nanoseconds.</summary>
+    private const long Tolerance = 10_000;
+
+    /// <summary>Whether the time since the capture is told by the host's TSC, and CLOCK_REALTIME plays no part.</summary>
+    private bool GoesByTsc => Counts && _isOneTsc && _options.Method == TscMethod.Best;
 
     /// <summary>Prepares a restore and refuses what can be refused without stopping the VM.</summary>
     /// <param name="machine">The VM.</param>
@@ -44,9 +52,9 @@ public sealed class TscRestore
         _state = state;
         _options = options;
         state.Validate();
+        _host = machine.Host;
         foreach (var rule in RestoreRules.Of(machine, state, options))
             rule(options.Force);
-        _host = machine.Host;
         _reading = TscSnapshot.Of(machine);
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
@@ -56,12 +64,13 @@ public sealed class TscRestore
     /// <exception cref="KvmException">The restore would be refused.</exception>
     public TscRestorePreview Preview(CancellationToken cancellationToken)
     {
+        RefuseClocks();
         var before = _reading.WhileStopped(ReadBefore, cancellationToken).Result;
-        var clock = unchecked(_state.ClockNanoseconds + (Counts ? _machine.RealtimeNow - _state.RealtimeNanoseconds : 0));
+        var clock = unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
-            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, before) : null),
+            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, before.Clock.HostTsc, before.Clock.Realtime) : null),
             before.Vcpus[vcpu.VcpuId].KHz,
             vcpu.TscKHz));
         return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
@@ -69,7 +78,11 @@ public sealed class TscRestore
 
     /// <summary>Restores.</summary>
     /// <exception cref="KvmException">It was refused, or it failed; the VM is as it was unless the message says otherwise.</exception>
-    public KvmTscMigrationResult Run(CancellationToken cancellationToken) => ResultOf(_reading.WhileStopped(Apply, cancellationToken));
+    public KvmTscMigrationResult Run(CancellationToken cancellationToken)
+    {
+        RefuseClocks();
+        return ResultOf(_reading.WhileStopped(Apply, cancellationToken));
+    }
 
     /// <summary>
     /// Restores at the moment when the VM is resumed, after its VMM has set the clocks to its own idea and before the guest runs.
@@ -88,16 +101,66 @@ public sealed class TscRestore
                 "Leave -AtResume out.");
         }
 
+        RefuseClocks();
         _ = Plan(_reading.Empty); // what .NET makes on first use it makes now, not while the vCPUs are held
         return ResultOf(executor.WhileHeldAtResume(Apply, timeout, waiting, cancellationToken));
+    }
+
+    private void RefuseClocks()
+    {
+        foreach (var rule in RestoreRules.OfClocks(_machine, _state, _options))
+            rule(_options.Force);
     }
 
     private Applied Apply(IVMStop stop)
     {
         var before = ReadBefore(stop);
-        var (batch, stepFour, stepFive, readBack) = Plan(before);
-        stop.RunOrThrow(batch, _machine.Identity.Name);
-        return new Applied(before, readBack.Read(batch), (batch.Read(stepFour), batch.Read(stepFive)));
+        for (var tries = 1; ; tries++)
+        {
+            var (batch, stepFour, stepFive, readBack) = Plan(before);
+            stop.RunOrThrow(batch, _machine.Identity.Name);
+            var applied = new Applied(before, readBack.Read(batch), (batch.Read(stepFour), batch.Read(stepFive)));
+            if (tries == MaximumTries || Corrections == 0 || Math.Abs(ResidualOf(applied)) <= Tolerance)
+                return applied;
+        }
+    }
+
+    /// <summary>By how much kvmclock is off, after it was corrected.</summary>
+    private long ResidualOf(Applied applied)
+    {
+        var now = applied.AtSetting.After;
+        return TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)SinceCapture(now.HostTsc, now.Realtime)), now.Clock);
+    }
+
+    /// <summary>The time that is to have passed for the guest, by the best clock that there is.</summary>
+    private long ElapsedAt(TscSnapshot before) => !Counts ? 0
+        : before.HasTriple ? SinceCapture(before.Clock.HostTsc, before.Clock.Realtime)
+        : SinceCapture(_machine.HostTscNow, _machine.RealtimeNow);
+
+    private long SinceCapture(ulong hostTsc, ulong realtime) => GoesByTsc
+        ? (long)PvclockScale.ToNanoseconds(_host.TscKHz).Apply(hostTsc - _state.HostTsc)
+        : TscArithmetic.Distance(_state.RealtimeNanoseconds, realtime);
+
+    /// <summary>
+    /// What KVM_SET_CLOCK is given. With a CLOCK_REALTIME it adds the time since: that of the capture; on one TSC, by which kvmclock is then corrected, that
+    /// of just now, since the clock may have been set in between.
+    /// </summary>
+    private KvmClockData ClockToSet(TscSnapshot before, ulong heldNanoseconds) => GuestClock.ClockData(
+        unchecked(_state.ClockNanoseconds + (GoesByTsc ? (ulong)ElapsedAt(before) + heldNanoseconds : 0)),
+        !Counts ? null
+            : !GoesByTsc ? _state.RealtimeNanoseconds
+            : before.HasTriple ? before.Clock.Realtime
+            : _machine.RealtimeNow);
+
+    /// <summary>
+    /// kvmclock of a guest that ran on is never taken back. Where it is ahead by no more than an earlier restore may have left it, it stays so.
+    /// </summary>
+    private ulong HeldBack(TscSnapshot before)
+    {
+        if (!GoesByTsc || !_guestHasRun || _options.Force || !before.HasTriple)
+            return 0;
+        var ahead = TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before)), before.Clock.Clock);
+        return ahead is > 0 and <= Tolerance ? (ulong)ahead : 0;
     }
 
     private KvmTscMigrationResult ResultOf(Stopped<Applied> stopped)
@@ -135,23 +198,30 @@ public sealed class TscRestore
 
         var firstOffset = AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
-        var value = batch.Reserve(ClockToSet);
+        var held = HeldBack(before);
+        var value = batch.Reserve(ClockToSet(before, held));
         if (!before.HasTriple)
             batch.SetClock(value);
 
-        // The two readings around the setting say how long it took, which is how far kvmclock can be off by it.
+        // The two readings around the setting say how long it took, which is how far kvmclock can be off by it. A correction has in it how long the setting
+        // before it took: those around both count then.
         var stepFour = batch.GetTriple();
         if (before.HasTriple)
             setClock = batch.Steps.Count;
         batch.SetClock(value);
         var clock = batch.GetTriple();
+        var line = _state.Reading;
+        line.Clock = unchecked(line.Clock + held);
+        Slot<KvmClockData>[] readings = [stepFour, clock];
         for (var i = 0; i < Corrections; i++)
         {
-            batch.CorrectClock(clock, _state.Reading, _isOneTsc ? _host.TscKHz : null, value);
-            stepFour = clock;
+            batch.CorrectClock(clock, line, _isOneTsc ? _host.TscKHz : null, value);
             batch.SetClock(value);
             clock = batch.GetTriple();
+            readings = [.. readings, clock];
         }
+
+        stepFour = readings[Math.Max(0, readings.Length - 3)];
 
         var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
         firstOffset ??= batch.Steps.Count;
@@ -193,11 +263,11 @@ public sealed class TscRestore
             ? vcpu.OffsetTicks
             : null;
 
-    private long PredictedOffset(KvmVcpuTscState vcpu, TscSnapshot before) => unchecked((long)TscArithmetic.ResolveOffset(
+    private long PredictedOffset(KvmVcpuTscState vcpu, ulong hostTsc, ulong realtime) => unchecked((long)TscArithmetic.ResolveOffset(
         ClockLine.SourceGuestTsc(_state, vcpu),
-        _state.RealtimeNanoseconds,
-        before.Clock.HostTsc,
-        Counts ? before.Clock.Realtime : _state.RealtimeNanoseconds,
+        _state.ClockNanoseconds,
+        hostTsc,
+        unchecked(_state.ClockNanoseconds + (Counts ? (ulong)SinceCapture(hostTsc, realtime) : 0)),
         vcpu.TscKHz,
         _machine.HostTsc.RatioFor(vcpu.TscKHz)));
 
@@ -221,7 +291,7 @@ public sealed class TscRestore
     private TscSnapshot ReadBefore(IVMStop stop)
     {
         var before = _reading.Run(stop);
-        RestoreRules.RefuseDowntime(_machine, _state, _options.MaximumDowntime);
+        RestoreRules.RefuseDowntime(_machine, _state, _options);
         RefuseBackwards(before);
         return before;
     }
@@ -231,17 +301,17 @@ public sealed class TscRestore
     {
         if (_options.Force || !_guestHasRun)
             return;
-        GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet);
-        if (!before.HasTriple)
-            return;
+        GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet(before, HeldBack(before)));
+        var hostTsc = before.HasTriple ? before.Clock.HostTsc : _machine.HostTscNow;
+        var realtime = before.HasTriple ? before.Clock.Realtime : _machine.RealtimeNow;
         foreach (var vcpu in _state.Vcpus)
         {
             var values = before.Vcpus[vcpu.VcpuId];
-            var now = TscArithmetic.GuestTsc(before.Clock.HostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
+            var now = TscArithmetic.GuestTsc(hostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
             var target = TscArithmetic.GuestTsc(
-                before.Clock.HostTsc,
+                hostTsc,
                 _machine.HostTsc.RatioFor(vcpu.TscKHz),
-                unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, before))));
+                unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, hostTsc, realtime))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }
     }

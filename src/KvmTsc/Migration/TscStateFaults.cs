@@ -77,6 +77,9 @@ internal static class TscStateFaults
             yield return $"the host's MaxErrorMicroseconds is {host.MaxErrorMicroseconds}";
         if (!(Math.Abs(host.SlewPpm) <= MaximumSlewPpm))
             yield return $"the host's SlewPpm is {host.SlewPpm}";
+        object?[] clocks = [host.HostTsc, host.RealtimeNanoseconds, host.MonotonicRawNanoseconds, host.SuspendedNanoseconds, host.IsVirtual];
+        if (clocks.Contains(null) && clocks.Any(clock => clock is not null))
+            yield return "the host has some of the clocks HostTsc, RealtimeNanoseconds, MonotonicRawNanoseconds, SuspendedNanoseconds and IsVirtual, and not all";
         if (host.TaiOffsetSeconds is < 0 or > MaximumTaiOffsetSeconds)
             yield return $"the host's TaiOffsetSeconds is {host.TaiOffsetSeconds}";
     }

@@ -52,6 +52,8 @@ internal readonly record struct DocumentNode(JsonElement Value, string Source, s
 
     public bool Boolean() => Value.ValueKind is JsonValueKind.True or JsonValueKind.False ? Value.GetBoolean() : throw NotA("true or false");
 
+    public bool? OptionalBoolean() => Value.ValueKind == JsonValueKind.Null ? null : Boolean();
+
     public int Int32() => Number<int>("an integer of 32 bits");
 
     public uint UInt32() => Number<uint>("an integer from 0 to 4294967295");
@@ -59,6 +61,8 @@ internal readonly record struct DocumentNode(JsonElement Value, string Source, s
     public long Int64() => Decimal<long>("a decimal integer of 64 bits in a string");
 
     public ulong UInt64() => Decimal<ulong>("a decimal integer from 0 to 18446744073709551615 in a string");
+
+    public ulong? OptionalUInt64() => Value.ValueKind == JsonValueKind.Null ? null : UInt64();
 
     public double Double() => Decimal<double>("a decimal number in a string");
 

@@ -9,13 +9,16 @@ using KvmTsc.Migration;
 namespace KvmTsc.States;
 
 /// <summary>
-/// A state as a JSON document, docs/schema/kvmtsc-state-1.schema.json. It has a digest of its contents, which tells what was altered by
+/// A state as a JSON document, docs/schema/kvmtsc-state-2.schema.json. It has a digest of its contents, which tells what was altered by
 /// accident; whoever alters it on purpose can compute it anew.
 /// </summary>
 public static class StateDocument
 {
-    /// <summary>The version that is written, and the only one that is read.</summary>
-    public const int Version = 1;
+    /// <summary>The version that is written. The first one, which lacks some clocks of the host, is read as well.</summary>
+    public const int Version = 2;
+
+    /// <summary>The oldest version that is read.</summary>
+    public const int OldestVersion = 1;
 
     /// <summary>What is larger is not read; a state of 4096 vCPUs has a fifth of it.</summary>
     public const int MaximumBytes = 4 * 1024 * 1024;
@@ -59,11 +62,12 @@ public static class StateDocument
         var root = new DocumentNode(json.RootElement, source, "the top");
         if (root["format"].Text() != Format)
             throw root["format"].Fault($"it is not {Format}");
-        if (root["version"].Int32() is var version and not Version)
+        var version = root["version"].Int32();
+        if (version is < OldestVersion or > Version)
             throw UnknownVersion(source, version);
 
         var contents = root.ObjectOf("format", "version", "sha256", "state")["state"];
-        var state = ToState(contents with { Place = "state" });
+        var state = ToState(contents with { Place = "state" }, version);
         if (root["sha256"].Text() != CanonicalJson.Digest(contents.Value))
             throw Invalid(source, "it was altered after it was written: its contents do not have the digest in sha256");
         return TscStateFaults.First(state) is { } fault ? throw Invalid(source, fault) : state;
@@ -77,7 +81,7 @@ public static class StateDocument
 
     private static KvmException UnknownVersion(string source, int version) => new(
         KvmErrorId.StateVersionUnsupported,
-        $"{source} is a state of version {version}; this KvmTsc reads version {Version}.",
+        $"{source} is a state of version {version}; this KvmTsc reads versions {OldestVersion} to {Version}.",
         "Import it with the version of KvmTsc that exported it, or a newer one.");
 
     private static JsonDocument Parse(ReadOnlyMemory<byte> document, string source)
@@ -132,6 +136,11 @@ public static class StateDocument
         ["maxErrorMicroseconds"] = Decimal(host.MaxErrorMicroseconds),
         ["slewPpm"] = Decimal(host.SlewPpm),
         ["taiOffsetSeconds"] = host.TaiOffsetSeconds,
+        ["hostTsc"] = Optional(host.HostTsc),
+        ["realtimeNanoseconds"] = Optional(host.RealtimeNanoseconds),
+        ["monotonicRawNanoseconds"] = Optional(host.MonotonicRawNanoseconds),
+        ["suspendedNanoseconds"] = Optional(host.SuspendedNanoseconds),
+        ["isVirtual"] = host.IsVirtual,
     };
 
     private static JsonObject ToJson(KvmVcpuTscState vcpu) => new()
@@ -143,7 +152,7 @@ public static class StateDocument
         ["scalingFractionBits"] = vcpu.ScalingFractionBits,
     };
 
-    private static KvmTscState ToState(DocumentNode node)
+    private static KvmTscState ToState(DocumentNode node, int version)
     {
         node.ObjectOf(
             "vmName", "processId", "vmId", "vmm", "clockNanoseconds", "realtimeNanoseconds", "hostTsc", "stoppedMicroseconds", "toolVersion", "host", "vcpus");
@@ -156,16 +165,22 @@ public static class StateDocument
             node["realtimeNanoseconds"].UInt64(),
             node["hostTsc"].UInt64(),
             [.. node["vcpus"].Items().Select(ToVcpu)],
-            ToHost(node["host"]),
+            ToHost(node["host"], version),
             node["stoppedMicroseconds"].Double(),
             node["toolVersion"].OptionalText());
     }
 
-    private static KvmHostIdentity ToHost(DocumentNode node)
+    private static KvmHostIdentity ToHost(DocumentNode node, int version)
     {
-        node.ObjectOf(
+        const int FirstWithClocks = 2;
+        string[] names =
+        [
             "machineName", "machineId", "bootId", "kernelRelease", "tscKHz", "clockSynchronized", "clockStatus", "maxErrorMicroseconds", "slewPpm",
-            "taiOffsetSeconds");
+            "taiOffsetSeconds",
+        ];
+        string[] clocks = ["hostTsc", "realtimeNanoseconds", "monotonicRawNanoseconds", "suspendedNanoseconds", "isVirtual"];
+        var hasClocks = version >= FirstWithClocks;
+        node.ObjectOf(hasClocks ? [.. names, .. clocks] : names);
         var host = new KvmHostIdentity(
             node["machineName"].OptionalText(),
             node["machineId"].OptionalText(),
@@ -175,7 +190,12 @@ public static class StateDocument
             node["clockStatus"].Int32(),
             node["maxErrorMicroseconds"].Int64(),
             node["slewPpm"].Double(),
-            node["taiOffsetSeconds"].Int32());
+            node["taiOffsetSeconds"].Int32(),
+            hasClocks ? node["hostTsc"].OptionalUInt64() : null,
+            hasClocks ? node["realtimeNanoseconds"].OptionalUInt64() : null,
+            hasClocks ? node["monotonicRawNanoseconds"].OptionalUInt64() : null,
+            hasClocks ? node["suspendedNanoseconds"].OptionalUInt64() : null,
+            hasClocks ? node["isVirtual"].OptionalBoolean() : null);
         return node["clockSynchronized"].Boolean() == host.ClockSynchronized
             ? host
             : throw node["clockSynchronized"].Fault($"it contradicts a clockStatus of {host.ClockStatus}");
@@ -191,6 +211,8 @@ public static class StateDocument
             node["scalingRatio"].UInt64(),
             node["scalingFractionBits"].Int32());
     }
+
+    private static string? Optional(ulong? value) => value is { } number ? Decimal(number) : null;
 
     private static string Decimal(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);
 }

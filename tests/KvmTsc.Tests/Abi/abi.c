@@ -83,6 +83,7 @@ static void constants(void)
     CONSTANT(ClockIoctls.AddressOffset, offsetof(struct kvm_device_attr, addr));
 
     CONSTANT(Timex.Unsynchronized, STA_UNSYNC);
+    CONSTANT(Timex.IsInNanoseconds, STA_NANO);
     CONSTANT(KvmMsr.Tsc, 0x10); /* MSR_IA32_TSC, asm/msr-index.h: not exported */
     CONSTANT(KvmMsr.TscDeadline, 0x6E0); /* MSR_IA32_TSC_DEADLINE, the same */
 
@@ -108,7 +109,10 @@ static void constants(void)
     CONSTANT(LibC.SYS_timer_create, SYS_timer_create);
     CONSTANT(LibC.SYS_timer_settime, SYS_timer_settime);
     CONSTANT(LibC.SYS_timer_delete, SYS_timer_delete);
+    CONSTANT(LibC.CLOCK_REALTIME, CLOCK_REALTIME);
     CONSTANT(LibC.CLOCK_MONOTONIC, CLOCK_MONOTONIC);
+    CONSTANT(LibC.CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_RAW);
+    CONSTANT(LibC.CLOCK_BOOTTIME, CLOCK_BOOTTIME);
     CONSTANT(LibC.KCMP_FILE, KCMP_FILE);
     CONSTANT(LibC.WNOHANG, WNOHANG);
     CONSTANT(LibC.WSTOPPED, WSTOPPED);
@@ -215,6 +219,7 @@ static void clock_structures(void)
     FIELD(Statx, Size, struct statx, stx_size);
     STRUCT(Timex, struct timex);
     FIELD(Timex, Modes, struct timex, modes);
+    FIELD(Timex, Offset, struct timex, offset);
     FIELD(Timex, Frequency, struct timex, freq);
     FIELD(Timex, MaxError, struct timex, maxerror);
     FIELD(Timex, EstimatedError, struct timex, esterror);

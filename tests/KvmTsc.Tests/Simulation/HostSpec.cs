@@ -20,6 +20,9 @@ internal sealed record HostSpec(ulong TscHz, uint TscKHz, ulong TscStart, TscSca
 
     public int TaiOffsetSeconds { get; init; } = 37;
 
+    /// <summary>Whether the host is a virtual machine itself.</summary>
+    public bool IsVirtual { get; init; }
+
     /// <summary>The flags that its kernel's KVM_GET_CLOCK knows.</summary>
     public KvmClockFlags ClockFlags { get; init; } = KvmClockFlags.TscStable | KvmClockFlags.Realtime | KvmClockFlags.HostTsc;
 

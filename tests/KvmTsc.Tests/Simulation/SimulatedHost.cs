@@ -9,13 +9,39 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
     private const ulong RealtimeAtBeginning = 1_760_000_000_123_456_789;
     private const ulong UptimeAtBeginning = 7_654_321_987;
 
+    private long _stoodStill; // picoseconds in which its TSC did not count
+    private ulong _tscStart = spec.TscStart;
+    private long _realtimeStep;
+
     public HostSpec Spec => spec;
 
     public SimulatedTime Time => time;
 
-    public ulong Tsc => unchecked(spec.TscStart + Ticks);
+    public ulong Tsc => unchecked(_tscStart + Ticks);
 
-    public ulong Realtime => RealtimeAtBeginning + (ulong)((time.Picoseconds / 1000) + spec.RealtimeErrorNanoseconds);
+    public ulong Realtime => RealtimeAtBeginning + (ulong)((time.Picoseconds / 1000) + spec.RealtimeErrorNanoseconds + _realtimeStep);
+
+    /// <summary>For how long it was suspended.</summary>
+    public ulong SuspendedNanoseconds { get; private set; }
+
+    /// <summary>It sleeps, and wakes with the right time of day; its TSC stands still, or begins anew.</summary>
+    public void Suspend(TimeSpan duration, bool tscBeginsAnew)
+    {
+        Pause(duration);
+        SuspendedNanoseconds += (ulong)duration.Ticks * 100;
+        if (tscBeginsAnew)
+            _tscStart = unchecked(0 - Ticks);
+    }
+
+    /// <summary>Being a virtual machine, it is paused, knows nothing of it, and is soon given the right time of day.</summary>
+    public void Pause(TimeSpan duration)
+    {
+        time.Advance(duration);
+        _stoodStill += duration.Ticks * 100_000;
+    }
+
+    /// <summary>Somebody sets its CLOCK_REALTIME.</summary>
+    public void StepRealtime(TimeSpan step) => _realtimeStep += step.Ticks * 100;
 
     public ulong RawNanoseconds => UptimeAtBeginning + (ulong)((UInt128)Ticks * 1_000_000 / spec.TscKHz);
 
@@ -29,5 +55,5 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
     /// <summary>The rate at which the kernel has to correct its clock to follow the true time, in ppm.</summary>
     public double SlewPpm => ((spec.TscKHz * 1000.0 / spec.TscHz) - 1) * 1e6;
 
-    private ulong Ticks => (ulong)((UInt128)time.Picoseconds * spec.TscHz / 1_000_000_000_000);
+    private ulong Ticks => (ulong)((UInt128)(time.Picoseconds - _stoodStill) * spec.TscHz / 1_000_000_000_000);
 }

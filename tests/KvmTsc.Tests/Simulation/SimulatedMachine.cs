@@ -58,7 +58,12 @@ internal sealed class SimulatedMachine : Machine
         SimulatedHost.Spec.ClockSynchronized ? 0x2001 : 0x40,
         (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
         SimulatedHost.SlewPpm,
-        SimulatedHost.Spec.TaiOffsetSeconds);
+        SimulatedHost.Spec.TaiOffsetSeconds,
+        SimulatedHost.Tsc,
+        SimulatedHost.Realtime,
+        SimulatedHost.RawNanoseconds,
+        SimulatedHost.SuspendedNanoseconds,
+        SimulatedHost.Spec.IsVirtual);
 
     public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
 

@@ -34,8 +34,15 @@ internal sealed class RandomStates(Random random)
     /// <summary>All that a state has.</summary>
     public static string Picture(KvmTscState state) => JsonSerializer.Serialize(state);
 
-    private KvmHostIdentity Host(uint kHz) => new(
-        Text(), Text(), Text(), Text(), kHz, random.Next(0x10000), (long)(Counter() >> 1), Pick([0, -0.0, -499.99, 1e-300, 100_500, -100_500]), random.Next(100_001));
+    private KvmHostIdentity Host(uint kHz)
+    {
+        var hasClocks = random.Next(4) != 0;
+        return new(
+            Text(), Text(), Text(), Text(), kHz, random.Next(0x10000), (long)(Counter() >> 1), Pick([0, -0.0, -499.99, 1e-300, 100_500, -100_500]), random.Next(100_001),
+            Clock(), Clock(), Clock(), Clock(), hasClocks ? random.Next(2) == 0 : null);
+
+        ulong? Clock() => hasClocks ? Counter() : null;
+    }
 
     private IEnumerable<KvmVcpuTscState> Vcpus(uint hostKHz)
     {

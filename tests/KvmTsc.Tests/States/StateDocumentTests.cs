@@ -12,8 +12,8 @@ public sealed class StateDocumentTests
 {
     private const int Seed = 815;
 
-    /// <summary>A document as it was published: every later version of KvmTsc has to read it.</summary>
-    private const string Published = """
+    /// <summary>A document as it was published with the first version: every later one of KvmTsc has to read it.</summary>
+    private const string PublishedFirst = """
         {
           "format": "KvmTscState",
           "version": 1,
@@ -61,12 +61,66 @@ public sealed class StateDocumentTests
 
         """;
 
+    /// <summary>The same, as it is published now.</summary>
+    private const string Published = """
+        {
+          "format": "KvmTscState",
+          "version": 2,
+          "sha256": "210723dadb1037acc934c63db39b6908a9b38fc7600cc61cf4b051585e0f3991",
+          "state": {
+            "vmName": "web01",
+            "processId": 4711,
+            "vmId": "4711:12",
+            "vmm": "qemu-system-x86_64",
+            "clockNanoseconds": "18446744073709551615",
+            "realtimeNanoseconds": "1795345054890864385",
+            "hostTsc": "9007199254740993",
+            "stoppedMicroseconds": "512.25",
+            "toolVersion": "0.1.0",
+            "host": {
+              "machineName": "kvm1",
+              "machineId": "0123456789abcdef0123456789abcdef",
+              "bootId": "bdb1f63e-b352-4a2c-acff-c37667ecdc2e",
+              "kernelRelease": "6.1.0-56-amd64",
+              "tscKHz": 2096026,
+              "clockSynchronized": true,
+              "clockStatus": 8193,
+              "maxErrorMicroseconds": "4000",
+              "slewPpm": "-12.5",
+              "taiOffsetSeconds": 37,
+              "hostTsc": "9007199254740992",
+              "realtimeNanoseconds": "1795345054890000000",
+              "monotonicRawNanoseconds": "4297193000000",
+              "suspendedNanoseconds": "0",
+              "isVirtual": false
+            },
+            "vcpus": [
+              {
+                "vcpuId": 0,
+                "offsetTicks": "-9223372036854775808",
+                "tscKHz": 2096026,
+                "scalingRatio": "281474976710656",
+                "scalingFractionBits": 48
+              },
+              {
+                "vcpuId": 3,
+                "offsetTicks": "-564650553957",
+                "tscKHz": 2096026,
+                "scalingRatio": "281474976710656",
+                "scalingFractionBits": 48
+              }
+            ]
+          }
+        }
+
+        """;
+
     private readonly RandomStates _states = new(new Random(Seed));
 
     private static KvmTscState PublishedState { get; } = new(
         "web01", 4711, "4711:12", "qemu-system-x86_64", ulong.MaxValue, 1_795_345_054_890_864_385, (1UL << 53) + 1,
         [new(0, long.MinValue, 2_096_026, 1UL << 48, 48), new(3, -564_650_553_957, 2_096_026, 1UL << 48, 48)],
-        new KvmHostIdentity("kvm1", "0123456789abcdef0123456789abcdef", "bdb1f63e-b352-4a2c-acff-c37667ecdc2e", "6.1.0-56-amd64", 2_096_026, 8193, 4000, -12.5, 37),
+        new KvmHostIdentity("kvm1", "0123456789abcdef0123456789abcdef", "bdb1f63e-b352-4a2c-acff-c37667ecdc2e", "6.1.0-56-amd64", 2_096_026, 8193, 4000, -12.5, 37, 1UL << 53, 1_795_345_054_890_000_000, 4_297_193_000_000, 0, false),
         512.25, "0.1.0");
 
     [Fact]
@@ -82,8 +136,18 @@ public sealed class StateDocumentTests
     [Fact]
     public void The_format_is_the_published_one()
     {
-        Assert.Equal(RandomStates.Picture(PublishedState), RandomStates.Picture(Read(Encoding.UTF8.GetBytes(Published))));
         Assert.Equal(Published, Encoding.UTF8.GetString(StateDocument.Write(PublishedState)));
+        Assert.Equal(RandomStates.Picture(PublishedState), RandomStates.Picture(Read(Encoding.UTF8.GetBytes(Published))));
+    }
+
+    [Fact]
+    public void A_document_of_the_first_version_is_read_and_lacks_only_what_that_had_not()
+    {
+        var host = PublishedState.Host;
+        var first = PublishedState.With(host: new KvmHostIdentity(
+            host.MachineName, host.MachineId, host.BootId, host.KernelRelease, host.TscKHz, host.ClockStatus, host.MaxErrorMicroseconds, host.SlewPpm, host.TaiOffsetSeconds));
+        Assert.Equal(RandomStates.Picture(first), RandomStates.Picture(Read(Encoding.UTF8.GetBytes(PublishedFirst))));
+        Assert.Equal(RandomStates.Picture(first), RandomStates.Picture(Read(StateDocument.Write(first))));
     }
 
     [Fact]
@@ -182,7 +246,7 @@ public sealed class StateDocumentTests
 
     [Theory]
     [InlineData(0)]
-    [InlineData(2)]
+    [InlineData(3)]
     [InlineData(int.MaxValue)]
     [InlineData(-1)]
     public void An_unknown_version_is_named_before_anything_else_is_looked_at(int version)
@@ -190,7 +254,7 @@ public sealed class StateDocumentTests
         var document = Encoding.UTF8.GetBytes($$$"""{"format": "KvmTscState", "version": {{{version}}}, "new": {}}""");
         var exception = Assert.Throws<KvmException>(() => Read(document));
         Refusal.AssertExplains(exception, KvmErrorId.StateVersionUnsupported);
-        Assert.Contains($"version {version}; this KvmTsc reads version 1", exception.Message, StringComparison.Ordinal);
+        Assert.Contains($"version {version}; this KvmTsc reads versions 1 to 2", exception.Message, StringComparison.Ordinal);
     }
 
     [Theory]

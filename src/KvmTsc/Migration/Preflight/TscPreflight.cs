@@ -90,37 +90,33 @@ public sealed class TscPreflight
         var refused = RestoreRules.Of(destination, state, _options.Restore, _options.DowntimeSeconds).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
         var forecast = MigrationForecast.Of(state, destination, _options.Restore.Downtime, _options.DowntimeSeconds);
         if (_options.Restore.Downtime == TscDowntime.Count)
-            CompareClocks(state.Host, destination.Host, forecast.MeasuredBy);
+            CompareClocks(state, destination.Host, forecast.MeasuredBy);
         if (forecast.DriftPpm is { } ppm)
             TellDrift(ppm, state.Vcpus.Min(vcpu => vcpu.TscKHz));
         return (forecast, refused == 0);
     }
 
-    private void CompareClocks(KvmHostIdentity source, KvmHostIdentity destination, ResidualMeasure measure)
+    private void CompareClocks(KvmTscState state, KvmHostIdentity destination, ResidualMeasure measure)
     {
-        _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseTaiChange(source, destination)));
+        var source = state.Host;
+        _findings.Obeys(MigrationSide.Both, RestoreRules.ByJudgement(() => RealtimeRules.RefuseTaiChange(source, destination)));
         if (measure == ResidualMeasure.HostTsc)
         {
+            _findings.Obeys(MigrationSide.Both, RestoreRules.ByJudgement(() => TscJudge.RefuseContradiction(state, destination)));
             if (!destination.ClockSynchronized)
                 TellUnsynchronized(destination);
             return;
         }
 
-        var areKept = _findings.Obeys(MigrationSide.Source, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(source)))
-            & _findings.Obeys(MigrationSide.Destination, ByJudgement(() => RealtimeRules.RefuseUnsynchronized(destination)));
+        var areKept = _findings.Obeys(MigrationSide.Source, RestoreRules.ByJudgement(() => RealtimeRules.RefuseUnsynchronized(source)))
+            & _findings.Obeys(MigrationSide.Destination, RestoreRules.ByJudgement(() => RealtimeRules.RefuseUnsynchronized(destination)));
         if (areKept)
-            _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseUncertain(source, destination, _options.MaximumErrorMicroseconds)));
+            _findings.Obeys(MigrationSide.Both, RestoreRules.ByJudgement(() => RealtimeRules.RefuseUncertain(source, destination, _options.MaximumErrorMicroseconds)));
         if (_options.Clocks is { } comparison)
-            _findings.Obeys(MigrationSide.Both, ByJudgement(() => RealtimeRules.RefuseDisagreement(source, destination, comparison)));
+            _findings.Obeys(MigrationSide.Both, RestoreRules.ByJudgement(() => comparison.RefuseDisagreement(source, destination)));
         TellUnknownTai(MigrationSide.Source, source);
         TellUnknownTai(MigrationSide.Destination, destination);
     }
-
-    private static Action<bool> ByJudgement(Action refuse) => force =>
-    {
-        if (!force)
-            refuse();
-    };
 
     private void TellUnsynchronized(KvmHostIdentity host) => _findings.Add(
         FindingSeverity.Information,
@@ -170,7 +166,7 @@ public sealed class TscPreflight
         {
             // The rules were obeyed; that the state is older by now is for the restore to see.
             var restore = new TscRestore(destination, State!, _options.Restore with { Force = false, MaximumDowntime = null });
-            _findings.Obeys(MigrationSide.Destination, ByJudgement(() => restore.RefuseBackwards(before)));
+            _findings.Obeys(MigrationSide.Destination, RestoreRules.ByJudgement(() => restore.RefuseBackwards(before)));
         }
 
         return stopped;

@@ -1,6 +1,6 @@
 using KvmTsc.Hosts;
 
-namespace KvmTsc.Migration.Preflight;
+namespace KvmTsc.Migration;
 
 /// <summary>What CLOCK_REALTIME of two hosts has to be like for the time between them to be known.</summary>
 internal static class RealtimeRules
@@ -13,7 +13,7 @@ internal static class RealtimeRules
         throw new KvmException(
             KvmErrorId.ClockUnsynchronized,
             $"CLOCK_REALTIME of {host.MachineName} is not synchronised: the guest's clocks would be off by as much as that is.",
-            "Have an NTP client synchronise it (chronyc tracking, timedatectl), then try again. Use -Force if it is known to be right.");
+            "Have an NTP client synchronise it (timedatectl; chronyc tracking, and rtcsync in chrony.conf, without which chrony does not tell the kernel), then try again. Use -Force if it is known to be right.");
     }
 
     /// <summary>Refuses clocks that may be off by more than is allowed, together.</summary>
@@ -26,32 +26,24 @@ internal static class RealtimeRules
             KvmErrorId.ClockUncertain,
             FormattableString.Invariant(
                 $"CLOCK_REALTIME of {source.MachineName} may be off by {source.MaxErrorMicroseconds} us, that of {destination.MachineName} by {destination.MaxErrorMicroseconds} us: together more than the {maximumErrorMicroseconds:0.###} us that are allowed."),
-            "Let the NTP clients of both hosts settle, or use nearer servers (chronyc sources). Use -MaximumErrorMicroseconds or -Force if that is good enough.");
-    }
-
-    /// <summary>Refuses clocks that are farther apart than both claim to be off, together: one of the claims is wrong.</summary>
-    public static void RefuseDisagreement(KvmHostIdentity source, KvmHostIdentity destination, KvmClockComparison comparison)
-    {
-        var claimed = (source.MaxErrorMicroseconds + destination.MaxErrorMicroseconds) * 1e3;
-        if (Math.Abs(comparison.AheadNanoseconds) - comparison.UncertaintyNanoseconds <= claimed)
-            return;
-        throw new KvmException(
-            KvmErrorId.ClocksDisagree,
-            FormattableString.Invariant(
-                $"CLOCK_REALTIME of {destination.MachineName} is {Math.Abs(comparison.AheadNanoseconds) / 1e6:N3} ms {(comparison.AheadNanoseconds < 0 ? "behind" : "ahead of")} that of {source.MachineName}, measured to {comparison.UncertaintyNanoseconds / 1e6:N3} ms; together they claim to be off by at most {claimed / 1e6:N3} ms."),
-            "Find out which one is wrong (chronyc sources, chronyc tracking) and have it synchronised. Use -Force to move the guest's time by the difference.");
+            "Let the NTP clients of both hosts settle, or use nearer servers (chronyc sources); systemd-timesyncd asks so rarely that its hosts are as good as chrony's only for minutes. Use -MaximumErrorMicroseconds or -Force if that is good enough.");
     }
 
     /// <summary>Refuses to take the time between two hosts by clocks between which there is a leap second.</summary>
     public static void RefuseTaiChange(KvmHostIdentity source, KvmHostIdentity destination)
     {
-        if (IsTaiUnknown(source) || IsTaiUnknown(destination) || source.TaiOffsetSeconds == destination.TaiOffsetSeconds)
+        if (TaiChangeSeconds(source, destination) == 0)
             return;
         throw new KvmException(
             KvmErrorId.TaiOffsetChanged,
             $"TAI is {source.TaiOffsetSeconds} s ahead of UTC by {source.MachineName}, {destination.TaiOffsetSeconds} s by {destination.MachineName}: there was a leap second in between, or one of them was told wrongly.",
             "Migrate when both have the leap second behind them, and see what their NTP clients say (adjtimex --print). Use -Force to be off by the difference.");
     }
+
+    /// <summary>By how many seconds TAI is farther ahead of UTC by one host than by the other, 0 where one does not know.</summary>
+    public static int TaiChangeSeconds(KvmHostIdentity source, KvmHostIdentity destination) => IsTaiUnknown(source) || IsTaiUnknown(destination)
+        ? 0
+        : Math.Abs(source.TaiOffsetSeconds - destination.TaiOffsetSeconds);
 
     /// <summary>Whether nobody told a host's kernel how far TAI is ahead of UTC.</summary>
     public static bool IsTaiUnknown(KvmHostIdentity host) => host.TaiOffsetSeconds == 0;
