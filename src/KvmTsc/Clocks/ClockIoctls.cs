@@ -54,6 +54,27 @@ internal static class ClockIoctls
         batch.Add(new BatchStep(BatchStepKind.CorrectClock, null, 0, correction.Offset, ArgumentIsSlot: true));
     }
 
+    /// <summary>
+    /// Sets kvmclock to its own line: what writes offsets has KVM take its master clock anew, from a clock that runs beside kvmclock by up to 0.2 ppm, so
+    /// that kvmclock would jump, back or forth, by what that makes since it last was taken.
+    /// </summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="before">A reading with host TSC and CLOCK_REALTIME, shortly before.</param>
+    /// <param name="staysOn">Whether the master clock stays on, by whose readings it can be corrected.</param>
+    /// <param name="hostTscKHz">The frequency of the host's TSC.</param>
+    public static void KeepClock(this IoctlBatch batch, KvmClockData before, bool staysOn, uint hostTscKHz)
+    {
+        const int Corrections = 2;
+        TscUndo.ClockOf(batch, batch.Steps.Count + 1, before);
+        var value = batch.Reserve(GuestClock.ClockData(before.Clock, before.Realtime));
+        batch.SetClock(value);
+        for (var i = 0; i < Corrections && staysOn; i++)
+        {
+            batch.CorrectClock(batch.GetTriple(), before, hostTscKHz, value);
+            batch.SetClock(value);
+        }
+    }
+
     /// <summary>Reads the clock, and ends the batch unless the reading has host TSC and CLOCK_REALTIME.</summary>
     public static Slot<KvmClockData> GetTriple(this IoctlBatch batch)
     {

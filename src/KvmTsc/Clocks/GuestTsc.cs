@@ -44,6 +44,8 @@ public static class GuestTsc
                 TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
                 var writes = WritesOf(before, offsets);
                 AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
+                if (before.HasTriple)
+                    batch.KeepClock(before.Clock, AreInStep(before, writes.Select(vcpu => unchecked((ulong)vcpu.Offset))), machine.HostTsc.KHz);
                 batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
                 stop.RunOrThrow(batch, machine.Identity.Name);
                 return true;
@@ -74,7 +76,8 @@ public static class GuestTsc
     }
 
     /// <summary>
-    /// Sets frequencies, all or none. The guest's TSC moves when the ratio changes: set offsets after frequencies.
+    /// Sets frequencies, all or none. The guest's TSC moves when the ratio changes: that of a guest that has run is held where it was by another offset, for
+    /// others set offsets after frequencies.
     /// </summary>
     /// <param name="machine">The VM.</param>
     /// <param name="frequencies">In kHz, by vCPU.</param>
@@ -91,7 +94,10 @@ public static class GuestTsc
         var (slots, stopped) = reading.WhileStopped(
             stop =>
             {
-                AddWrites(batch, reading.Run(stop), ids.Select(id => (id, frequencies[id])));
+                var before = reading.Run(stop);
+                AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
+                if (machine.GuestHasRun)
+                    HoldTscs(machine, batch, before, frequencies);
                 var readBack = ids.Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
                 stop.RunOrThrow(batch, machine.Identity.Name);
                 return readBack;
@@ -152,6 +158,40 @@ public static class GuestTsc
             batch.SetTscKHz(id, kHz);
         }
     }
+
+    /// <summary>
+    /// Has the TSC of vCPUs whose ratio changes go on from where it stands. A frequency alone would move it by all that the host's TSC has counted times what
+    /// the ratio changes by, and leave the guest's kvmclock page as it is for up to five minutes: setting kvmclock has KVM look at it.
+    /// </summary>
+    private static void HoldTscs(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyDictionary<int, uint> frequencies)
+    {
+        var hostTsc = before.HasTriple ? before.Clock.HostTsc : machine.HostTscNow;
+        var writes = new List<(int VcpuId, ulong Offset)>();
+        foreach (var (id, kHz) in frequencies)
+        {
+            var (offset, old) = before.Vcpus[id];
+            var (oldRatio, newRatio) = (RatioOf(machine.HostTsc, old), RatioOf(machine.HostTsc, kHz));
+            if (oldRatio != newRatio)
+                writes.Add((id, unchecked(TscArithmetic.GuestTsc(hostTsc, oldRatio, offset) - newRatio.Apply(hostTsc))));
+        }
+
+        if (writes.Count == 0)
+            return;
+        TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
+        AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(vcpu.Offset))));
+        if (before.HasTriple)
+            batch.KeepClock(before.Clock, AreInStep(before, writes.Select(vcpu => vcpu.Offset)), machine.HostTsc.KHz);
+        batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
+    }
+
+    /// <summary>Whether every vCPU is written, and with one offset, so that KVM has its master clock on.</summary>
+    private static bool AreInStep(TscSnapshot before, IEnumerable<ulong> written)
+    {
+        var offsets = written.ToArray();
+        return offsets.Length == before.Vcpus.Count && offsets.Distinct().Count() == 1;
+    }
+
+    private static TscRatio RatioOf(HostTscTraits host, uint kHz) => host.Supports(kHz) ? host.RatioFor(kHz) : host.Unscaled;
 
     /// <summary>Refuses what KVM would refuse, and what it would only pretend to do.</summary>
     internal static void RefuseUnsupported(Machine machine, IEnumerable<uint> frequencies, bool force)

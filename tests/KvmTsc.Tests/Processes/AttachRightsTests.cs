@@ -116,7 +116,7 @@ public sealed class AttachRightsTests(Programs programs)
     {
         using var other = OtherProcess.StartReady(programs.VM32);
         var vm = new KvmVM(other.FindOne());
-        Assert.Equal("vm32", vm.VMName);
+        Assert.Equal($"vm32:{other.Id}", vm.VMName);
         Assert.False(vm.CanAttach);
         Assert.Contains("x86-64", vm.Reason, StringComparison.Ordinal);
     }
