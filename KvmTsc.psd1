@@ -33,6 +33,7 @@
         'Set-KvmVcpuTscOffset'
         'Test-KvmTscMigration'
         'Test-KvmVcpuTscOffset'
+        'Watch-KvmClock'
     )
     VariablesToExport    = @()
     AliasesToExport      = @()

@@ -126,6 +126,9 @@ public enum KvmErrorId
     /// <summary>A path names nothing in the file system, or more than one file where one is wanted.</summary>
     PathUnsupported,
 
+    /// <summary>KVM's tracepoints cannot be used.</summary>
+    TracefsUnavailable,
+
     /// <summary>There is no such file or directory.</summary>
     FileNotFound,
 

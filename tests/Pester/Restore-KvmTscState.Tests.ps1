@@ -57,7 +57,10 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
 
     It 'computes them as documented for a state of another boot, measured by CLOCK_REALTIME' {
         $state = Get-ChangedState @{ HostTsc = 5000000000 } -HostValues @{ BootId = 'b5a7f5c6-0000-4000-8000-000000000000'; MaxErrorMicroseconds = 10 }
-        $result = Restore-KvmTscState web02 $state
+        $refused = Invoke-Observed { Restore-KvmTscState web02 $state }
+        Assert-KvmError $refused.Errors[0] ClockUnsynchronized InvalidOperation web02 'not synchronised' 'NTP' # nobody keeps the clock of this host
+        $result = Restore-KvmTscState web02 $state -Force
+        $result.ErrorBoundNanoseconds | Should-Be ([double]::PositiveInfinity)
         "$($result.Method), $($result.MeasuredBy)" | Should-Be 'Best, Realtime'
 
         # guest TSC at kvmclock zero is the same on both sides
@@ -108,7 +111,7 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
         }
         @{
             Name = 'a state of the future'; Id = 'RealtimeInFuture'; Category = 'InvalidOperation'; Message = 'in the future'; Action = 'Synchronise'
-            State = { Get-ChangedState @{ RealtimeNanoseconds = (Save-KvmTscState web01).RealtimeNanoseconds + $day } }
+            State = { Get-ChangedState @{ RealtimeNanoseconds = (Save-KvmTscState web01).RealtimeNanoseconds + $day } -HostValues @{ BootId = 'b5a7f5c6-0000-4000-8000-000000000000' } }
         }
         @{
             Name = 'unequal offsets'; Id = 'UnequalOffsets'; Category = 'InvalidOperation'; Message = '2 different TSC offsets'; Action = '-Force'

@@ -64,9 +64,8 @@ Describe 'Test-KvmTscMigration' -Tag Kvm {
     }
 
     It 'finds all that is wrong at once, and the migration is refused for the first of it' {
-        Set-KvmVcpuTscOffset web01 -VcpuId 1 -OffsetTicks 5 -Force
-        $test = Test-KvmTscMigration web01 small
-        Get-Trouble $test | Should-BeCollection 'Error Both VcpuMismatch', 'Error Both UnequalOffsets'
+        $test = Test-KvmTscMigration web01 small -DowntimeSeconds 5 -MaximumDowntime 2
+        Get-Trouble $test | Should-BeCollection 'Error Both VcpuMismatch', 'Error Both DowntimeExceeded'
         $test.Passed | Should-BeFalse
         $test.Findings | Should-All { $_.Evidence -and $_.Action }
         Test-KvmTscMigration web01 small -Quiet | Should-BeFalse

@@ -28,7 +28,7 @@ Describe 'Invoke-KvmTscMigration between two hosts' -Tag Kvm {
         }
 
         # adjtimex(ADJ_STATUS | ADJ_MAXERROR): synchronised, to 1 ms
-        $script:claim = "syscall(159, my `$timex = pack('L x4 q4 l x164', 0x14, 0, 0, 1000, 0, 0));"
+        $script:claim = "syscall(159, my `$timex = pack('L x4 q4 l x164', 0x1C, 0, 0, 1000, 0, 0));"
 
         $script:session = Open-Session
         $script:kHz = (Get-KvmHost).TscKHz

@@ -5,6 +5,7 @@ namespace KvmTsc.Interop;
 internal static partial class LibC
 {
     public const int O_RDWR = 2;
+    public const int O_NONBLOCK = 0x800;
     public const int O_CLOEXEC = 0x80000;
     public const int O_DIRECTORY = 0x10000;
 

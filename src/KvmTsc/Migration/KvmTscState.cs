@@ -77,7 +77,12 @@ public sealed class KvmTscState
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));
-        return new KvmTscState(
+        return Of(machine, host, snapshot, stopped);
+    }
+
+    /// <summary>The state that a snapshot is.</summary>
+    internal static KvmTscState Of(Machine machine, KvmHostIdentity host, TscSnapshot snapshot, double stopped) =>
+        new(
             machine.Identity.Name,
             machine.Identity.ProcessId,
             machine.Identity.Id,
@@ -89,7 +94,6 @@ public sealed class KvmTscState
             host,
             stopped,
             typeof(KvmTscState).Assembly.GetName().Version!.ToString(3));
-    }
 
     /// <summary>Refuses a state that no kernel can have given.</summary>
     internal void Validate()

@@ -66,6 +66,7 @@ public sealed class TscRestore
     {
         RefuseClocks();
         var before = _reading.WhileStopped(ReadBefore, cancellationToken).Result;
+        RefuseBackwards(before);
         var clock = unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
@@ -102,9 +103,12 @@ public sealed class TscRestore
         }
 
         RefuseClocks();
-        _ = Plan(_reading.Empty); // what .NET makes on first use it makes now, not while the vCPUs are held
+        Rehearse();
         return ResultOf(executor.WhileHeldAtResume(Apply, timeout, waiting, cancellationToken));
     }
+
+    /// <summary>What .NET makes on first use it makes now, and not while vCPUs are held.</summary>
+    internal void Rehearse() => _ = Plan(_reading.Empty);
 
     private void RefuseClocks()
     {
@@ -112,9 +116,12 @@ public sealed class TscRestore
             rule(_options.Force);
     }
 
-    private Applied Apply(IVMStop stop)
+    private Applied Apply(IVMStop stop) => Apply(stop, ReadBefore(stop));
+
+    /// <summary>Restores within a stop in which the clocks were read already.</summary>
+    internal Applied Apply(IVMStop stop, TscSnapshot before)
     {
-        var before = ReadBefore(stop);
+        RefuseBackwards(before);
         for (var tries = 1; ; tries++)
         {
             var (batch, stepFour, stepFive, readBack) = Plan(before);
@@ -163,7 +170,8 @@ public sealed class TscRestore
         return ahead is > 0 and <= Tolerance ? (ulong)ahead : 0;
     }
 
-    private KvmTscMigrationResult ResultOf(Stopped<Applied> stopped)
+    /// <summary>What became of it.</summary>
+    internal KvmTscMigrationResult ResultOf(Stopped<Applied> stopped)
     {
         var ((before, after, atSetting), microseconds) = stopped;
         var clock = after.HasTriple ? after.Clock : atSetting.After;
@@ -180,7 +188,7 @@ public sealed class TscRestore
     }
 
     /// <summary>What was read before the clocks were set, after it, and around the setting of kvmclock.</summary>
-    private sealed record Applied(TscSnapshot Before, TscSnapshot After, (KvmClockData Before, KvmClockData After) AtSetting);
+    internal sealed record Applied(TscSnapshot Before, TscSnapshot After, (KvmClockData Before, KvmClockData After) AtSetting);
 
     private (IoctlBatch Batch, Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive, TscSnapshot.Pending ReadBack) Plan(TscSnapshot before)
     {
@@ -292,7 +300,6 @@ public sealed class TscRestore
     {
         var before = _reading.Run(stop);
         RestoreRules.RefuseDowntime(_machine, _state, _options);
-        RefuseBackwards(before);
         return before;
     }
 

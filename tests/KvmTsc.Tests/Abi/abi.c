@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <linux/kvm.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -106,6 +108,10 @@ static void constants(void)
     CONSTANT(Statx.RegularFile, S_IFREG);
     CONSTANT(LibC.SYS_getdents64, SYS_getdents64);
     CONSTANT(LibC.SYS_kcmp, SYS_kcmp);
+    CONSTANT(LibC.SYS_pidfd_open, SYS_pidfd_open);
+    CONSTANT(LibC.POLLIN, POLLIN);
+    CONSTANT(LibC.EFD_CLOEXEC, EFD_CLOEXEC);
+    CONSTANT(LibC.O_NONBLOCK, O_NONBLOCK);
     CONSTANT(LibC.SYS_timer_create, SYS_timer_create);
     CONSTANT(LibC.SYS_timer_settime, SYS_timer_settime);
     CONSTANT(LibC.SYS_timer_delete, SYS_timer_delete);
@@ -256,6 +262,11 @@ static void guest_structures(void)
     FIELD(LibC.SignalEvent, Value, struct sigevent, sigev_value);
     FIELD(LibC.SignalEvent, Signal, struct sigevent, sigev_signo);
     FIELD(LibC.SignalEvent, Notify, struct sigevent, sigev_notify);
+
+    STRUCT(LibC.PollDescriptor, struct pollfd);
+    FIELD(LibC.PollDescriptor, Descriptor, struct pollfd, fd);
+    FIELD(LibC.PollDescriptor, Events, struct pollfd, events);
+    FIELD(LibC.PollDescriptor, Returned, struct pollfd, revents);
 
     STRUCT(LibC.IoVector, struct iovec);
     FIELD(LibC.IoVector, Base, struct iovec, iov_base);

@@ -15,6 +15,7 @@ public sealed class LayerTests
         "KvmTsc.PowerShell.Errors",
         "KvmTsc.PowerShell.Binding",
         "KvmTsc.States",
+        "KvmTsc.Watching",
         "KvmTsc.Migration.Preflight",
         "KvmTsc.Migration",
         "KvmTsc.SelfTest",

@@ -53,6 +53,7 @@ public sealed class ProcessFilesTests
             "Name:\tState: Z\nUmask:\t0022\nState:\tt (tracing stop)\nTgid:\t812\nPid:\t812\nTracerPid:\t4711\n"
             + "Uid:\t1000\t1001\t1002\t1003\nGid:\t107\t108\t109\t110\nCapPrm:\t0000000000080000\nCapEff:\t000001ffffffffff\nSeccomp:\t2\nx86_Thread_features:\twrss shstk \n");
         Assert.Equal('t', status.State);
+        Assert.Equal(812, status.ProcessId);
         Assert.Equal(4711, status.TracerId);
         Assert.Equal([1000U, 1001, 1002, 1003], status.UserIds);
         Assert.Equal([107U, 108, 109, 110], status.GroupIds);

@@ -79,7 +79,7 @@ internal sealed class ResumeWatch : IDisposable
         {
             idle = Look() ? 0 : idle + 1;
             Pause(idle);
-            if (looks % LooksBetweenChecks != 0 && idle % LooksBetweenIdleChecks != 0)
+            if (looks % LooksBetweenChecks != 0 && idle % (idle > IdleBeforeLongerSleep ? LooksBetweenLongSleeps : LooksBetweenIdleChecks) != 0)
                 continue;
             cancellationToken.ThrowIfCancellationRequested();
             ForgetEnded();
@@ -105,6 +105,10 @@ internal sealed class ResumeWatch : IDisposable
 
     private const int LooksBetweenIdleChecks = 256;
 
+    private const int IdleBeforeLongerSleep = 50_000;
+
+    private const int LooksBetweenLongSleeps = 8;
+
     /// <summary>How often a new thread's first stop is looked for at once: the sooner its system call is restarted, the less a death of ours can do.</summary>
     private const int LooksAtNew = 100;
 
@@ -113,12 +117,14 @@ internal sealed class ResumeWatch : IDisposable
     private bool IsComplete =>
         _held.Count == _preparation.Target.VcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
 
+    /// <summary>The longer nothing has happened, the less often it is looked: what a watch of hours costs counts, not that its end is seen ten milliseconds later.</summary>
     private static void Pause(int idle)
     {
         const int IdleBeforeSleep = 1000;
-        const uint SleepMicroseconds = 100;
+        const int MostMicroseconds = 10_000;
+        const int SleepMicroseconds = 100;
         if (idle > IdleBeforeSleep)
-            _ = LibC.Usleep(SleepMicroseconds);
+            _ = LibC.Usleep((uint)Math.Clamp((idle - IdleBeforeLongerSleep) / 10, SleepMicroseconds, MostMicroseconds));
         else if (idle > 0)
             _ = LibC.SchedYield();
     }

@@ -1,0 +1,41 @@
+using System.Management.Automation;
+using KvmTsc.PowerShell.Binding;
+using KvmTsc.PowerShell.Completion;
+using KvmTsc.Watching;
+
+namespace KvmTsc.PowerShell.Commands;
+
+/// <summary>Watches the clocks of VMs, and gives back the time that their guests lose.</summary>
+[Cmdlet(VerbsCommon.Watch, "KvmClock", SupportsShouldProcess = true)]
+[OutputType(typeof(KvmClockEvent))]
+public sealed class WatchKvmClockCommand : KvmCommand
+{
+    /// <summary>Names of VMs, with wildcards; all if none are given. Those that come later are watched as well.</summary>
+    [Parameter(Position = 0)]
+    [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
+    [ArgumentCompleter(typeof(VMNameCompleter))]
+    [Alias("VMName")]
+    public string[] Name { get; set; } = ["*"];
+
+    /// <summary>Gives back the time that a guest loses.</summary>
+    [Parameter]
+    public SwitchParameter Correct { get; set; }
+
+    /// <summary>The most that is given back at once: a number of seconds, or a TimeSpan.</summary>
+    [Parameter]
+    [Seconds]
+    public TimeSpan? MaximumDowntime { get; set; }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord() => For(null, () =>
+    {
+        var patterns = Name.Select(name => (Name: name, Pattern: WildcardPattern.Get(name, WildcardOptions.IgnoreCase))).ToArray();
+        var acts = Correct && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do");
+        ClockWatch.Run(
+            new ClockWatchOptions(
+                vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)), Correct, !acts, MaximumDowntime),
+            WriteObject,
+            Cancellation);
+    });
+}

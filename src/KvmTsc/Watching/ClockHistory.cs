@@ -1,0 +1,120 @@
+using KvmTsc.Arithmetic;
+using KvmTsc.Clocks;
+using KvmTsc.Interop;
+using KvmTsc.Migration;
+
+namespace KvmTsc.Watching;
+
+/// <summary>What became of a guest's clocks since they were last looked at.</summary>
+internal enum ClockChange
+{
+    None,
+    SetBack,
+    SetForward,
+    TscMoved,
+    MasterClockLost,
+
+    /// <summary>kvmclock was set back and the TSC moved, and no line is known that both are of.</summary>
+    Unknown,
+}
+
+/// <summary>A judgement of a guest's clocks.</summary>
+/// <param name="Change">What became of them.</param>
+/// <param name="LostNanoseconds">By how much kvmclock is behind the line that it was on.</param>
+/// <param name="Line">The line that the guest is to be on again, null where there is none.</param>
+internal readonly record struct ClockVerdict(ClockChange Change, long LostNanoseconds, KvmTscState? Line);
+
+/// <summary>
+/// The lines that a guest's clocks were on, newest last: kvmclock and every vCPU's TSC as functions of the host's TSC, each by one state. A guest that is put back to an
+/// earlier moment has the clocks of that, which are points of one of its lines; where they are of none, nothing is known of it.
+/// </summary>
+internal sealed class ClockHistory
+{
+    /// <summary>What is less is no loss: two readings of one clock.</summary>
+    public const long NoticeableNanoseconds = 100_000;
+
+    private const int MostLines = 16;
+
+    /// <summary>By how much a VMM may save the TSC before kvmclock, and after.</summary>
+    private static readonly TimeSpan s_mostBefore = TimeSpan.FromMilliseconds(10);
+
+    private static readonly TimeSpan s_mostAfter = TimeSpan.FromSeconds(60);
+
+    /// <summary>A guest whose kvmclock is less begins anew: both clocks at nothing are a point of every line.</summary>
+    private const ulong LeastNanoseconds = 5_000_000_000;
+
+    private readonly List<KvmTscState> _lines = [];
+
+    /// <summary>The line that its clocks are on, null if it is not known.</summary>
+    public KvmTscState? Current => _lines.Count > 0 ? _lines[^1] : null;
+
+    /// <summary>All of them.</summary>
+    public IReadOnlyList<KvmTscState> Lines => _lines;
+
+    /// <summary>Its clocks are on this line from now on.</summary>
+    public void Add(KvmTscState line)
+    {
+        _lines.Remove(line);
+        _lines.Add(line);
+        if (_lines.Count > MostLines)
+            _lines.RemoveAt(0);
+    }
+
+    /// <summary>Judges its clocks.</summary>
+    /// <param name="now">The clocks.</param>
+    /// <param name="offsetsWritten">The host's TSC when offsets were last written since the last judgement, null if they were not.</param>
+    /// <param name="clockSet">The host's TSC when kvmclock was set, null if that is not known.</param>
+    public ClockVerdict Judge(TscSnapshot now, ulong? offsetsWritten, ulong? clockSet)
+    {
+        if (!now.HasTriple)
+            return new ClockVerdict(ClockChange.MasterClockLost, 0, null);
+        if (Current is not { } current)
+            return new ClockVerdict(ClockChange.None, 0, null);
+        var lost = TscArithmetic.Distance(now.Clock.Clock, ClockAt(current, now.Clock.HostTsc));
+        var moved = current.Vcpus.Any(vcpu => !now.Vcpus.TryGetValue(vcpu.VcpuId, out var values)
+            || values.Offset != unchecked((ulong)vcpu.OffsetTicks) || values.KHz != vcpu.TscKHz);
+        return lost switch
+        {
+            < -NoticeableNanoseconds => new ClockVerdict(ClockChange.SetForward, lost, null),
+            <= NoticeableNanoseconds => new ClockVerdict(moved ? ClockChange.TscMoved : ClockChange.None, lost, null),
+            _ when !moved && offsetsWritten is null => new ClockVerdict(ClockChange.SetBack, lost, current),
+            _ => PutBack(now, lost, offsetsWritten, clockSet),
+        };
+    }
+
+    /// <summary>The guest has clocks of an earlier moment: that line is its own of which they are a point. Where kvmclock was so, the TSC was a little later.</summary>
+    private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet)
+    {
+        var host = now.Clock.HostTsc;
+        var best = (Line: (KvmTscState?)null, After: double.MaxValue);
+        foreach (var line in _lines)
+        {
+            if (After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= s_mostAfter.TotalSeconds && after < best.After)
+                best = (line, after);
+        }
+
+        return best.Line is null
+            ? new ClockVerdict(ClockChange.Unknown, lost, null)
+            : new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(best.Line, host)), best.Line);
+
+        // By how many seconds the TSC that was written is later than the line's when its kvmclock was what was set.
+        double? After(KvmTscState line)
+        {
+            var first = line.Vcpus[0];
+            if (!now.Vcpus.TryGetValue(first.VcpuId, out var values) || values.KHz != first.TscKHz)
+                return null;
+            var since = Scale(line).Apply(host - (clockSet ?? host));
+            if (now.Clock.Clock < since + LeastNanoseconds)
+                return null;
+            var clock = now.Clock.Clock - since;
+            var moment = unchecked(line.HostTsc + (ulong)TscArithmetic.TicksIn(TscArithmetic.Distance(line.ClockNanoseconds, clock), line.Host.TscKHz));
+            var due = TscArithmetic.GuestTsc(moment, first.Ratio, unchecked((ulong)first.OffsetTicks));
+            var written = TscArithmetic.GuestTsc(offsetsWritten ?? host, first.Ratio, values.Offset);
+            return TscArithmetic.Distance(due, written) / (first.TscKHz * 1e3);
+        }
+    }
+
+    private static ulong ClockAt(KvmTscState line, ulong hostTsc) => unchecked(line.ClockNanoseconds + Scale(line).Apply(hostTsc - line.HostTsc));
+
+    private static PvclockScale Scale(KvmTscState line) => PvclockScale.ToNanoseconds(line.Host.TscKHz);
+}

@@ -1,0 +1,251 @@
+using System.Collections.Concurrent;
+using KvmTsc.Discovery;
+using KvmTsc.Interop;
+using KvmTsc.Processes;
+
+namespace KvmTsc.Watching;
+
+/// <summary>
+/// Watches the clocks of the VMs of other processes, and puts right what a VMM sets back. KVM's tracepoints tell when a clock was touched; between such events nothing is
+/// done. What became of the clocks is read, compared and put right in one stop of the VM: as soon as it was resumed, or, where it was found to be paused before, at its first
+/// entry into the guest.
+/// </summary>
+public sealed class ClockWatch
+{
+    /// <summary>For how long exits from the guest are gathered before anybody looks: there may be hundreds in a second.</summary>
+    private const int GatheringMilliseconds = 100;
+
+    /// <summary>After how long the offsets that were written are all written.</summary>
+    private const int SettlingMilliseconds = 300;
+
+    /// <summary>After how long a VM that is created is looked for.</summary>
+    private const int CreationMilliseconds = 300;
+
+    private const int PausedLooks = 2;
+
+    private const int MostLooks = 3;
+
+    private readonly ClockWatchOptions _options;
+    private readonly Action<KvmClockEvent> _tell;
+    private readonly Dictionary<string, WatchedVM> _vms = [];
+    private readonly Dictionary<int, int> _processes = []; // by thread
+    private readonly Dictionary<int, long> _discoverAt = []; // by process
+    private readonly ConcurrentQueue<KvmClockEvent> _told = [];
+
+    private ClockWatch(ClockWatchOptions options, Action<KvmClockEvent> tell)
+    {
+        _options = options;
+        _tell = tell;
+    }
+
+    /// <summary>Watches until it is cancelled.</summary>
+    /// <param name="options">What to watch and what to do.</param>
+    /// <param name="tell">Told what happens, on the calling thread.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    /// <exception cref="KvmException">This host cannot be watched.</exception>
+    public static void Run(ClockWatchOptions options, Action<KvmClockEvent> tell, CancellationToken cancellationToken)
+    {
+        using var clocks = KvmTrace.OfClocks();
+        using var exits = KvmTrace.OfExits();
+        using var wake = LibC.Eventfd();
+        using var registration = cancellationToken.Register(() => LibC.Signal(wake));
+        var watch = new ClockWatch(options, tell);
+        try
+        {
+            watch.Run(clocks, exits, wake, cancellationToken);
+        }
+        finally
+        {
+            foreach (var vm in watch._vms.Values)
+                vm.Dispose();
+        }
+    }
+
+    private static long Now => Environment.TickCount64;
+
+    private void Run(KvmTrace clocks, KvmTrace exits, SafeDescriptor wake, CancellationToken cancellationToken)
+    {
+        foreach (var machine in VMDiscovery.All().OfType<ProcessMachine>())
+            Add(machine, cancellationToken);
+        long? exitsAt = null;
+        while (!cancellationToken.IsCancellationRequested)
+        {
+            Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
+            foreach (var occurred in clocks.Read())
+                Take(occurred, cancellationToken);
+            exitsAt = TakeExits(exits, exitsAt);
+            DoWhatIsDue(wake, cancellationToken);
+            RemoveEnded();
+            while (_told.TryDequeue(out var told))
+                _tell(told);
+        }
+    }
+
+    private void Wait(KvmTrace clocks, KvmTrace? exits, SafeDescriptor wake, long? exitsAt)
+    {
+        List<int> descriptors = [wake.Number, clocks.Descriptor, .. _vms.Values.Select(vm => vm.Process.Number)];
+        if (exits is not null)
+            descriptors.Add(exits.Descriptor);
+        var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
+        LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
+    }
+
+    /// <summary>Exits are many, and only tell that it may be worth a look: they are gathered for a while.</summary>
+    private long? TakeExits(KvmTrace exits, long? exitsAt)
+    {
+        if (exitsAt is null)
+            return LibC.IsReadable(exits.Descriptor) ? Now + GatheringMilliseconds : null;
+        if (exitsAt > Now)
+            return exitsAt;
+        foreach (var process in exits.Read().Select(occurred => ProcessOf(occurred.ThreadId)).Distinct())
+        foreach (var vm in Of(process).Where(vm => !vm.IsArmed))
+        {
+            vm.PauseLookAt ??= Now;
+            vm.VainLooks = 0;
+        }
+
+        return null;
+    }
+
+    private void Take(TraceEvent occurred, CancellationToken cancellationToken)
+    {
+        if (occurred.Kind == TraceEventKind.Lost)
+        {
+            _tell(new KvmClockEvent(KvmClockEventKind.EventsLost, null));
+            foreach (var vm in _vms.Values)
+                vm.LookAt = Now;
+            return;
+        }
+
+        var process = ProcessOf(occurred.ThreadId);
+        var vms = Of(process).ToArray();
+        if (vms.Length == 0 && process != Environment.ProcessId)
+            _discoverAt.TryAdd(process, Now + CreationMilliseconds);
+        foreach (var vm in vms.Where(vm => vm.Note(occurred) && !vm.IsArmed))
+            vm.LookAt = occurred.Kind == TraceEventKind.MasterClock ? Now : vm.LookAt ?? Now + SettlingMilliseconds;
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    private void DoWhatIsDue(SafeDescriptor wake, CancellationToken cancellationToken)
+    {
+        foreach (var process in _discoverAt.Where(discover => discover.Value <= Now).Select(discover => discover.Key).ToArray())
+        {
+            _discoverAt.Remove(process);
+            foreach (var machine in Discover(process))
+                Add(machine, cancellationToken);
+        }
+
+        foreach (var vm in _vms.Values.Where(vm => !vm.IsArmed).ToArray())
+        {
+            if (vm.LookAt <= Now)
+                Look(vm, cancellationToken);
+            if (vm.PauseLookAt <= Now)
+                LookForPause(vm, wake);
+        }
+    }
+
+    private void Look(WatchedVM vm, CancellationToken cancellationToken)
+    {
+        if (vm.History.Current is null && !vm.Machine.GuestHasRun)
+        {
+            vm.LookAt = null; // its first entry into the guest is another event
+            return;
+        }
+
+        var wasPaused = vm.IsPaused;
+        var events = vm.Look(cancellationToken);
+        if (wasPaused && !vm.LooksPaused())
+        {
+            vm.Resume();
+            _tell(new KvmClockEvent(KvmClockEventKind.Resumed, vm.Machine.Identity));
+        }
+
+        foreach (var occurred in events)
+            _tell(occurred);
+    }
+
+    private void LookForPause(WatchedVM vm, SafeDescriptor wake)
+    {
+        vm.PauseLookAt = null;
+        if (!vm.LooksPaused())
+        {
+            vm.PausedLooks = 0;
+            if (!vm.IsPaused)
+            {
+                // What takes its vCPUs out of the guest may only have begun.
+                if (++vm.VainLooks < MostLooks)
+                    vm.PauseLookAt = Now + GatheringMilliseconds;
+                return;
+            }
+
+            vm.Resume();
+            _tell(new KvmClockEvent(KvmClockEventKind.Resumed, vm.Machine.Identity));
+            return;
+        }
+
+        if (vm.IsPaused)
+            return;
+        if (++vm.PausedLooks < PausedLooks)
+        {
+            vm.PauseLookAt = Now + GatheringMilliseconds;
+            return;
+        }
+
+        vm.PausedLooks = 0;
+        if (vm.History.Current is null)
+            return;
+        _tell(new KvmClockEvent(KvmClockEventKind.Paused, vm.Machine.Identity));
+        vm.Arm(events =>
+        {
+            foreach (var occurred in events)
+                _told.Enqueue(occurred);
+            LibC.Signal(wake);
+        });
+    }
+
+    private void Add(ProcessMachine machine, CancellationToken cancellationToken)
+    {
+        if (_vms.ContainsKey(machine.Identity.Id) || !_options.IsWatched(machine.Identity.Name) || LibC.PidfdOpen(machine.Identity.ProcessId) is not { } process)
+            return;
+        var vm = new WatchedVM(machine, process, _options);
+        _vms.Add(machine.Identity.Id, vm);
+        var events = machine.GuestHasRun ? vm.Look(cancellationToken) : [];
+        _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity) { StoppedMicroseconds = vm.History.Current?.StoppedMicroseconds });
+        foreach (var occurred in events)
+            _tell(occurred);
+        vm.PauseLookAt = Now;
+    }
+
+    private void RemoveEnded()
+    {
+        foreach (var (id, vm) in _vms.Where(vm => LibC.IsReadable(vm.Value.Process.Number)).ToArray())
+        {
+            _vms.Remove(id);
+            vm.Dispose();
+            _tell(new KvmClockEvent(KvmClockEventKind.Ended, vm.Machine.Identity));
+        }
+    }
+
+    private IEnumerable<WatchedVM> Of(int processId) => _vms.Values.Where(vm => vm.Machine.Identity.ProcessId == processId);
+
+    private int ProcessOf(int threadId)
+    {
+        if (_processes.TryGetValue(threadId, out var known) && Directory.Exists($"/proc/{known}/task/{threadId}"))
+            return known;
+        var process = ProcessStatus.Read($"/proc/{threadId}")?.ProcessId ?? 0;
+        _processes[threadId] = process;
+        return process;
+    }
+
+    private static IEnumerable<ProcessMachine> Discover(int processId)
+    {
+        try
+        {
+            return processId > 0 ? VMDiscovery.Of(processId).OfType<ProcessMachine>() : [];
+        }
+        catch (KvmException)
+        {
+            return []; // it has ended, or may not be looked at
+        }
+    }
+}

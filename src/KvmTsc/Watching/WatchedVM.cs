@@ -1,0 +1,231 @@
+using KvmTsc.Arithmetic;
+using KvmTsc.Clocks;
+using KvmTsc.Discovery;
+using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Hosts;
+using KvmTsc.Interop;
+using KvmTsc.Machines;
+using KvmTsc.Migration;
+
+namespace KvmTsc.Watching;
+
+/// <summary>A VM that is watched: the lines of its clocks, and what is yet to be done about it.</summary>
+internal sealed class WatchedVM : IDisposable
+{
+    private readonly ClockWatchOptions _options;
+    private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
+    private readonly CancellationTokenSource _ended = new();
+    private Task? _armed;
+    private ulong _ignoredUntil;
+    private ulong? _offsetsWritten;
+    private ulong? _clockSet;
+    private bool _hasMasterClock = true;
+
+    public WatchedVM(ProcessMachine machine, SafeDescriptor process, ClockWatchOptions options)
+    {
+        Machine = machine;
+        Process = process;
+        _options = options;
+    }
+
+    public ProcessMachine Machine { get; }
+
+    /// <summary>Readable once its process has ended.</summary>
+    public SafeDescriptor Process { get; }
+
+    public ClockHistory History { get; } = new();
+
+    /// <summary>Whether its next entry into the guest is held.</summary>
+    public bool IsArmed => _armed is { IsCompleted: false };
+
+    public bool IsPaused { get; private set; }
+
+    /// <summary>When its clocks are to be looked at, in milliseconds of <see cref="Environment.TickCount64"/>; null if nothing asks for it.</summary>
+    public long? LookAt { get; set; }
+
+    /// <summary>When to see whether it is paused.</summary>
+    public long? PauseLookAt { get; set; }
+
+    /// <summary>How often it was found to be paused in a row.</summary>
+    public int PausedLooks { get; set; }
+
+    /// <summary>How often it was looked for that in vain since it left the guest.</summary>
+    public int VainLooks { get; set; }
+
+    /// <summary>Notes an event of its process.</summary>
+    /// <returns>Whether it is not one that we caused.</returns>
+    public bool Note(TraceEvent occurred)
+    {
+        if (occurred.HostTsc <= Volatile.Read(ref _ignoredUntil))
+            return false;
+        if (occurred.Kind == TraceEventKind.Offset)
+            _offsetsWritten = occurred.HostTsc;
+        else if (occurred.Kind == TraceEventKind.MasterClock)
+            _clockSet = occurred.HostTsc;
+        return true;
+    }
+
+    /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
+    public bool LooksPaused() => Machine.DescribeVcpus() is { Count: > 0 } vcpus && vcpus.All(vcpu => vcpu.State == KvmVcpuState.Stopped);
+
+    /// <summary>Looks at its clocks, and puts right what is wrong with them: while it runs, in a stop.</summary>
+    public IReadOnlyList<KvmClockEvent> Look(CancellationToken cancellationToken)
+    {
+        LookAt = null;
+        try
+        {
+            var reading = TscSnapshot.Of(Machine);
+            return Tell(reading.WhileStopped(stop => Work(stop, reading), cancellationToken), beforeGuestRan: IsPaused);
+        }
+        catch (KvmException exception)
+        {
+            return Failed(exception);
+        }
+    }
+
+    /// <summary>It was found to be paused: its next entry into the guest is held, its clocks looked at then, and put right.</summary>
+    /// <param name="done">Told what became of it, on another thread, when it was resumed.</param>
+    public void Arm(Action<IReadOnlyList<KvmClockEvent>> done)
+    {
+        IsPaused = true;
+        if (!_options.Acts || IsArmed)
+            return;
+        _armed = Task.Factory.StartNew(
+            () =>
+            {
+                try
+                {
+                    var reading = TscSnapshot.Of(Machine);
+                    var stopped = ((AttachedExecutor)Machine.Executor).WhileHeldAtResume(stop => Work(stop, reading), TimeSpan.MaxValue, (_, _) => { }, _ended.Token);
+                    IsPaused = false;
+                    done([new KvmClockEvent(KvmClockEventKind.Resumed, Machine.Identity), .. Tell(stopped, beforeGuestRan: true)]);
+                }
+                catch (KvmException exception)
+                {
+                    done(Failed(exception));
+                }
+                catch (OperationCanceledException)
+                {
+                    // The watch ends.
+                }
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default);
+    }
+
+    /// <summary>It goes on without having been held.</summary>
+    public void Resume() => IsPaused = false;
+
+    public void Dispose()
+    {
+        _ended.Cancel();
+        _armed?.Wait();
+        _ended.Dispose();
+        Process.Dispose();
+    }
+
+    private Looked Work(IVMStop stop, TscSnapshot.Reading reading)
+    {
+        var now = reading.Run(stop);
+        var verdict = History.Judge(now, _offsetsWritten, _clockSet);
+        var isDue = verdict is { Change: ClockChange.SetBack, Line: not null } && _options.Acts && !IsTooMuch(verdict.LostNanoseconds);
+        try
+        {
+            return new Looked(now, verdict, isDue ? _restores[verdict.Line!].Apply(stop, now) : null, null);
+        }
+        catch (KvmException exception)
+        {
+            return new Looked(now, verdict, null, exception);
+        }
+    }
+
+    private bool IsTooMuch(long lost) => _options.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
+
+    private List<KvmClockEvent> Tell(Stopped<Looked> stopped, bool beforeGuestRan)
+    {
+        var (looked, microseconds) = stopped;
+        Volatile.Write(ref _ignoredUntil, HostTsc.Read());
+        (_offsetsWritten, _clockSet) = (null, null);
+        List<KvmClockEvent> events = [];
+        var verdict = looked.Verdict;
+        if (verdict.Change == ClockChange.MasterClockLost)
+        {
+            if (_hasMasterClock)
+                events.Add(new KvmClockEvent(KvmClockEventKind.MasterClockLost, Machine.Identity) { Reason = "The offsets of its vCPUs differ, or the host's clocksource is not tsc (Repair-KvmMasterClock)." });
+            _hasMasterClock = false;
+            return events;
+        }
+
+        if (!_hasMasterClock)
+            events.Add(new KvmClockEvent(KvmClockEventKind.MasterClockRegained, Machine.Identity));
+        _hasMasterClock = true;
+        events.AddRange(Tell(verdict, looked, microseconds, beforeGuestRan));
+        if (looked.Applied is not null)
+            Keep(verdict.Line!);
+        else
+            Keep(KvmTscState.Of(Machine, Machine.Host, looked.Now, microseconds));
+        return events;
+    }
+
+    private IEnumerable<KvmClockEvent> Tell(ClockVerdict verdict, Looked looked, double microseconds, bool beforeGuestRan)
+    {
+        KvmClockEvent Of(KvmClockEventKind kind, string? reason = null) => new(kind, Machine.Identity) { LostNanoseconds = verdict.LostNanoseconds, StoppedMicroseconds = microseconds, Reason = reason };
+        switch (verdict.Change)
+        {
+            case ClockChange.SetForward:
+                yield return Of(KvmClockEventKind.SetForward);
+                break;
+            case ClockChange.TscMoved:
+                yield return Of(KvmClockEventKind.TscMoved, "Its guest was reset, or wrote its TSC; or somebody set it.");
+                break;
+            case ClockChange.Unknown:
+                yield return Of(KvmClockEventKind.SetBack);
+                if (_options.Corrects)
+                    yield return Of(KvmClockEventKind.Refused, "It was put back to a moment that this watch has not seen.");
+                break;
+            case ClockChange.SetBack when looked.Applied is not null:
+                var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));
+                yield return new KvmClockEvent(KvmClockEventKind.Corrected, Machine.Identity)
+                {
+                    LostNanoseconds = verdict.LostNanoseconds,
+                    ResidualNanoseconds = result.ClockResidualNanoseconds,
+                    ErrorBoundNanoseconds = result.ErrorBoundNanoseconds,
+                    StoppedMicroseconds = microseconds,
+                    BeforeGuestRan = beforeGuestRan,
+                };
+                break;
+            case ClockChange.SetBack:
+                yield return Of(KvmClockEventKind.SetBack);
+                if (looked.Failure is { } failure)
+                    yield return Of(KvmClockEventKind.Refused, failure.Message);
+                else if (_options.Corrects && IsTooMuch(verdict.LostNanoseconds))
+                    yield return Of(KvmClockEventKind.Refused, "It is more than -MaximumDowntime allows.");
+                else if (_options.Corrects)
+                    yield return Of(KvmClockEventKind.WouldCorrect);
+                break;
+        }
+    }
+
+    /// <summary>Its clocks are on this line. What a restore to it needs is made now, and not while the vCPUs are held.</summary>
+    private void Keep(KvmTscState line)
+    {
+        History.Add(line);
+        if (_options.Acts && !_restores.ContainsKey(line))
+        {
+            var restore = new TscRestore(Machine, line, new TscRestoreOptions());
+            restore.Rehearse();
+            _restores.Add(line, restore);
+        }
+
+        foreach (var forgotten in _restores.Keys.Except(History.Lines).ToArray())
+            _restores.Remove(forgotten);
+    }
+
+    private IReadOnlyList<KvmClockEvent> Failed(KvmException exception) => exception.ErrorId == KvmErrorId.ProcessGone
+        ? []
+        : [new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity) { Reason = $"{exception.Message} {exception.RecommendedAction}" }];
+
+    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied, KvmException? Failure);
+}

@@ -1,0 +1,224 @@
+using KvmTsc.Clocks;
+using KvmTsc.Migration;
+using KvmTsc.Tests.Simulation;
+using KvmTsc.Watching;
+
+namespace KvmTsc.Tests.Watching;
+
+/// <summary>What VMMs and guests do to the clocks, and what is made of it.</summary>
+public sealed class ClockHistoryTests
+{
+    private const long Second = 1_000_000_000;
+
+    [Fact]
+    public void A_guest_that_runs_loses_nothing()
+    {
+        var guest = new Guest();
+        guest.Run(TimeSpan.FromDays(30));
+        Assert.Equal((ClockChange.None, true), (guest.Judge().Change, Math.Abs(guest.Judge().LostNanoseconds) < 5));
+    }
+
+    [Fact]
+    public void A_pause_that_the_VMM_keeps_from_kvmclock_is_a_loss_to_the_nanosecond()
+    {
+        var guest = new Guest();
+        guest.Pause(TimeSpan.FromSeconds(5));
+        var verdict = guest.Judge();
+        Assert.Equal(ClockChange.SetBack, verdict.Change);
+        Assert.InRange(verdict.LostNanoseconds, 5 * Second, (5 * Second) + 10_000);
+        guest.AssertCorrectedTo(guest.First);
+    }
+
+    [Fact]
+    public void Several_pauses_are_a_loss_each()
+    {
+        var guest = new Guest();
+        for (var i = 1; i <= 5; i++)
+        {
+            guest.Run(TimeSpan.FromSeconds(1));
+            guest.Pause(TimeSpan.FromSeconds(i));
+            Assert.InRange(guest.Judge().LostNanoseconds, i * Second, (i * Second) + 20_000);
+            guest.AssertCorrectedTo(guest.First);
+        }
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(20)]
+    public void A_guest_that_is_put_back_to_a_snapshot_gets_both_clocks_of_its_line(int secondsLater)
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save();
+        guest.Run(TimeSpan.FromSeconds(secondsLater));
+        guest.Load(snapshot);
+        Assert.Equal(ClockChange.SetBack, guest.Judge().Change);
+        guest.AssertCorrectedTo(guest.First);
+    }
+
+    [Fact]
+    public void A_snapshot_that_was_taken_long_into_a_pause_is_of_the_same_line()
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save(TimeSpan.FromSeconds(30)); // the TSC counts on, kvmclock was saved before
+        guest.Run(TimeSpan.FromMinutes(5));
+        guest.Load(snapshot);
+        guest.AssertCorrectedTo(guest.First);
+    }
+
+    [Fact]
+    public void A_reset_moves_the_TSC_and_is_left_alone()
+    {
+        var guest = new Guest();
+        guest.Reset();
+        Assert.Equal(ClockChange.TscMoved, guest.Judge().Change);
+    }
+
+    [Fact]
+    public void Of_a_guest_that_was_reset_each_snapshot_has_its_own_line()
+    {
+        var guest = new Guest();
+        var before = guest.Save();
+        guest.Run(TimeSpan.FromSeconds(50));
+        guest.Reset();
+        var second = guest.Learn();
+        guest.Run(TimeSpan.FromSeconds(70));
+        var after = guest.Save();
+        guest.Run(TimeSpan.FromSeconds(100));
+
+        guest.Load(before);
+        guest.AssertCorrectedTo(guest.First);
+        guest.Load(after);
+        guest.AssertCorrectedTo(second);
+        guest.Pause(TimeSpan.FromSeconds(3));
+        guest.AssertCorrectedTo(second);
+    }
+
+    [Fact]
+    public void A_snapshot_of_a_line_that_is_not_known_is_left_alone()
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save();
+        snapshot = snapshot with { GuestTsc = snapshot.GuestTsc - (500UL * 1_000_000_000) };
+        guest.Run(TimeSpan.FromSeconds(5));
+        guest.Load(snapshot);
+        Assert.Equal((ClockChange.Unknown, null), (guest.Judge().Change, guest.Judge().Line));
+    }
+
+    [Fact]
+    public void A_guest_that_begins_anew_with_both_clocks_is_left_alone()
+    {
+        var guest = new Guest();
+        guest.Run(TimeSpan.FromHours(5));
+        guest.Load(new Snapshot(0, 0));
+        Assert.Equal(ClockChange.Unknown, guest.Judge().Change);
+    }
+
+    [Fact]
+    public void What_is_set_forward_is_nothing_to_be_given_back()
+    {
+        var guest = new Guest();
+        guest.SetClock(guest.Machine.VM.ReadClock().Clock + (9UL * (ulong)Second));
+        Assert.Equal((ClockChange.SetForward, null), (guest.Judge().Change, guest.Judge().Line));
+    }
+
+    [Fact]
+    public void Without_a_master_clock_nothing_can_be_told()
+    {
+        var guest = new Guest();
+        Semantics.Raw.SetOffset(guest.Machine, 1, 5);
+        guest.Machine.RunGuest();
+        Assert.Equal(ClockChange.MasterClockLost, guest.Judge().Change);
+    }
+
+    private sealed record Snapshot(ulong Clock, ulong GuestTsc);
+
+    private sealed class Guest
+    {
+        private ulong? _offsetsWritten;
+        private ulong? _clockSet;
+
+        public Guest()
+        {
+            Host = new SimulatedHost(HostSpec.Ordinary with { TscHz = 1_000_000_000 }, new SimulatedTime());
+            Machine = new SimulatedMachine(Host, 0, 1);
+            SetClock(0);
+            Machine.RunGuest();
+            Run(TimeSpan.FromMinutes(10));
+            First = Learn();
+        }
+
+        public SimulatedHost Host { get; }
+
+        public SimulatedMachine Machine { get; }
+
+        public KvmTscState First { get; }
+
+        public ClockHistory History { get; } = new();
+
+        public void Run(TimeSpan time) => Host.Time.Advance(time);
+
+        public KvmTscState Learn()
+        {
+            var line = KvmTscState.Save(Machine, force: false, CancellationToken.None);
+            History.Add(line);
+            (_offsetsWritten, _clockSet) = (null, null);
+            return line;
+        }
+
+        public ClockVerdict Judge() => History.Judge(TscSnapshot.Of(Machine).Take(CancellationToken.None).Result, _offsetsWritten, _clockSet);
+
+        /// <summary>As QEMU does it with stop and cont.</summary>
+        public void Pause(TimeSpan time)
+        {
+            var clock = Machine.VM.ReadClock().Clock;
+            Run(time);
+            SetClock(clock);
+        }
+
+        /// <summary>As QEMU does it with savevm: kvmclock when the VM is stopped, the TSC when its vCPUs are saved.</summary>
+        public Snapshot Save(TimeSpan inBetween = default)
+        {
+            var clock = Machine.VM.ReadClock().Clock;
+            Run(inBetween);
+            return new Snapshot(clock, Machine.VM.Vcpus[0].GuestTscNow);
+        }
+
+        /// <summary>As QEMU does it with loadvm.</summary>
+        public void Load(Snapshot snapshot)
+        {
+            WriteTsc(snapshot.GuestTsc);
+            Run(TimeSpan.FromSeconds(2));
+            SetClock(snapshot.Clock);
+        }
+
+        public void Reset() => WriteTsc(0);
+
+        public void SetClock(ulong value)
+        {
+            _clockSet = Host.Tsc;
+            GuestClock.Set(Machine, value, null, force: true, CancellationToken.None);
+        }
+
+        /// <summary>Both clocks are right once they were corrected as it is judged.</summary>
+        public void AssertCorrectedTo(KvmTscState line)
+        {
+            var verdict = Judge();
+            Assert.Equal((ClockChange.SetBack, line), (verdict.Change, verdict.Line));
+            new TscRestore(Machine, verdict.Line!, new TscRestoreOptions()).Run(CancellationToken.None);
+            History.Add(line);
+            (_offsetsWritten, _clockSet) = (null, null);
+            Assert.All(Machine.VM.Vcpus.Values, vcpu => Assert.Equal(unchecked((ulong)line.Vcpus[0].OffsetTicks), vcpu.Offset));
+            var now = Judge();
+            Assert.Equal((ClockChange.None, true), (now.Change, Math.Abs(now.LostNanoseconds) < 20));
+        }
+
+        private void WriteTsc(ulong value)
+        {
+            var offset = unchecked(value - Host.Tsc);
+            _offsetsWritten = Host.Tsc;
+            foreach (var id in Machine.VcpuIds)
+                Semantics.Raw.SetOffset(Machine, id, offset);
+            Machine.RunGuest();
+        }
+    }
+}
