@@ -1,7 +1,7 @@
 BeforeDiscovery {
     $script:names = (Import-PowerShellDataFile "$PSScriptRoot/../../KvmTsc.psd1").CmdletsToExport
     $setters = 'Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset'
-    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState'
+    $script:changing = @($setters) + 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState', 'Watch-KvmClock'
     $script:selecting = @($setters) + 'Get-KvmClock', 'Get-KvmVcpu', 'Get-KvmTscFrequency', 'Get-KvmVcpuTscOffset', 'Save-KvmTscState', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Test-KvmVcpuTscOffset'
 }
 
@@ -95,7 +95,8 @@ Describe 'The objects' {
     It 'are plain values: sealed, immutable, without handles' {
         $types.Count | Should-BeGreaterThanOrEqual 11
         $types | Should-All { $_.IsSealed -and -not ([IDisposable].IsAssignableFrom($_)) }
-        $types | ForEach-Object { $_.GetProperties() } | Should-All { -not $_.CanWrite }
+        # By their names: a failure shows what it is about with all that it has.
+        @($types | ForEach-Object { $_.GetProperties() } | Where-Object CanWrite | ForEach-Object { "$($_.DeclaringType.Name).$($_.Name)" }) | Should-BeCollection @()
         $types | ForEach-Object { $_.GetFields() } | Where-Object { -not $_.IsLiteral } | Should-BeCollection @()
     }
 
@@ -125,6 +126,7 @@ Describe 'The objects of a KVM host' -Tag Kvm {
     BeforeAll {
         Clear-VM
         $null = 'web01', 'web02' | New-KvmVM -VcpuCount 2
+        $script:qemu = Start-Process qemu-system-x86_64 '-nodefaults -display none -accel kvm -m 16 -machine microvm -S' -PassThru
         $script:objects = [ordered] @{
             KvmHostInformation    = Get-KvmHost
             KvmVM                 = Get-KvmVM web01
@@ -135,6 +137,7 @@ Describe 'The objects of a KVM host' -Tag Kvm {
             KvmTscOffsetTest      = Test-KvmVcpuTscOffset | Select-Object -First 1
             KvmTscState           = Save-KvmTscState web01
             KvmTscMigrationResult = Invoke-KvmTscMigration web01 web02 -Confirm:$false
+            KvmClockEvent         = Watch-KvmClock -TimeoutSeconds 120 | Select-Object -First 1
             KvmTscMigrationTest   = Test-KvmTscMigration web01 web02
             KvmTscFinding         = (Test-KvmTscMigration web01 web01).Findings[0]
             KvmMasterClockRepair  = Repair-KvmMasterClock web01 -Force
@@ -157,6 +160,7 @@ Describe 'The objects of a KVM host' -Tag Kvm {
     }
 
     AfterAll {
+        $qemu | Stop-Process
         Clear-VM
     }
 

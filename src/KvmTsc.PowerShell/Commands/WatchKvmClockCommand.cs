@@ -27,15 +27,23 @@ public sealed class WatchKvmClockCommand : KvmCommand
     [Seconds]
     public TimeSpan? MaximumDowntime { get; set; }
 
+    /// <summary>How long to watch, in seconds; until Ctrl+C if it is not given.</summary>
+    [Parameter]
+    [ValidateRange(1, int.MaxValue / 1000)]
+    public int? TimeoutSeconds { get; set; }
+
     /// <inheritdoc/>
     protected override void ProcessRecord() => For(null, () =>
     {
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
+        if (TimeoutSeconds is { } seconds)
+            ended.CancelAfter(TimeSpan.FromSeconds(seconds));
         var patterns = Name.Select(name => (Name: name, Pattern: WildcardPattern.Get(name, WildcardOptions.IgnoreCase))).ToArray();
         var acts = Correct && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do");
         ClockWatch.Run(
             new ClockWatchOptions(
                 vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)), Correct, !acts, MaximumDowntime),
             WriteObject,
-            Cancellation);
+            ended.Token);
     });
 }

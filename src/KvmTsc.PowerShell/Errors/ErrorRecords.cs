@@ -27,7 +27,7 @@ internal static class ErrorRecords
     {
         KvmErrorId.NotLinux or KvmErrorId.NotX64 or KvmErrorId.KvmApiVersion or KvmErrorId.TscOffsetUnsupported
             or KvmErrorId.ClockTripleUnsupported or KvmErrorId.AttachUnsupported or KvmErrorId.StateVersionUnsupported => ErrorCategory.NotImplemented,
-        KvmErrorId.NoKvmDevice or KvmErrorId.DebugfsUnavailable => ErrorCategory.ResourceUnavailable,
+        KvmErrorId.NoKvmDevice or KvmErrorId.DebugfsUnavailable or KvmErrorId.TracefsUnavailable => ErrorCategory.ResourceUnavailable,
         KvmErrorId.KvmAccessDenied or KvmErrorId.AttachDenied or KvmErrorId.SeccompFilter => ErrorCategory.PermissionDenied,
         KvmErrorId.AlreadyTraced => ErrorCategory.ResourceBusy,
         KvmErrorId.ResumeTimeout => ErrorCategory.OperationTimeout,

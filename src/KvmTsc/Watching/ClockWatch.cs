@@ -54,6 +54,10 @@ public sealed class ClockWatch
         {
             watch.Run(clocks, exits, wake, cancellationToken);
         }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            // That is how it ends.
+        }
         finally
         {
             foreach (var vm in watch._vms.Values)
@@ -72,7 +76,7 @@ public sealed class ClockWatch
         {
             Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
             foreach (var occurred in clocks.Read())
-                Take(occurred, cancellationToken);
+                Take(occurred);
             exitsAt = TakeExits(exits, exitsAt);
             DoWhatIsDue(wake, cancellationToken);
             RemoveEnded();
@@ -107,7 +111,7 @@ public sealed class ClockWatch
         return null;
     }
 
-    private void Take(TraceEvent occurred, CancellationToken cancellationToken)
+    private void Take(TraceEvent occurred)
     {
         if (occurred.Kind == TraceEventKind.Lost)
         {
@@ -123,7 +127,6 @@ public sealed class ClockWatch
             _discoverAt.TryAdd(process, Now + CreationMilliseconds);
         foreach (var vm in vms.Where(vm => vm.Note(occurred) && !vm.IsArmed))
             vm.LookAt = occurred.Kind == TraceEventKind.MasterClock ? Now : vm.LookAt ?? Now + SettlingMilliseconds;
-        cancellationToken.ThrowIfCancellationRequested();
     }
 
     private void DoWhatIsDue(SafeDescriptor wake, CancellationToken cancellationToken)
@@ -210,7 +213,7 @@ public sealed class ClockWatch
         var vm = new WatchedVM(machine, process, _options);
         _vms.Add(machine.Identity.Id, vm);
         var events = machine.GuestHasRun ? vm.Look(cancellationToken) : [];
-        _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity) { StoppedMicroseconds = vm.History.Current?.StoppedMicroseconds });
+        _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: vm.History.Current?.StoppedMicroseconds));
         foreach (var occurred in events)
             _tell(occurred);
         vm.PauseLookAt = Now;

@@ -48,12 +48,20 @@ public enum KvmClockEventKind
 /// <summary>What happened to the clocks of a VM that is watched.</summary>
 public sealed class KvmClockEvent
 {
-    internal KvmClockEvent(KvmClockEventKind kind, VMIdentity? vm)
+    internal KvmClockEvent(
+        KvmClockEventKind kind, VMIdentity? vm, long? lostNanoseconds = null, double? stoppedMicroseconds = null, string? reason = null,
+        double? residualNanoseconds = null, double? errorBoundNanoseconds = null, bool? beforeGuestRan = null)
     {
         Event = kind.ToString();
         VMName = vm?.Name;
         ProcessId = vm?.ProcessId;
         VMId = vm?.Id;
+        LostNanoseconds = lostNanoseconds;
+        StoppedMicroseconds = stoppedMicroseconds;
+        Reason = reason;
+        ResidualNanoseconds = residualNanoseconds;
+        ErrorBoundNanoseconds = errorBoundNanoseconds;
+        BeforeGuestRan = beforeGuestRan;
     }
 
     /// <summary>When it was seen, by this host's clock.</summary>
@@ -66,22 +74,22 @@ public sealed class KvmClockEvent
     public string Event { get; }
 
     /// <summary>How much time the guest lost, in nanoseconds; negative for what it gained.</summary>
-    public long? LostNanoseconds { get; init; }
+    public long? LostNanoseconds { get; }
 
     /// <summary>How far kvmclock is off after a correction, in nanoseconds.</summary>
-    public double? ResidualNanoseconds { get; init; }
+    public double? ResidualNanoseconds { get; }
 
     /// <summary>What that may be off by itself, in nanoseconds.</summary>
-    public double? ErrorBoundNanoseconds { get; init; }
+    public double? ErrorBoundNanoseconds { get; }
 
     /// <summary>For how long the VM's vCPUs were held for this, in microseconds.</summary>
-    public double? StoppedMicroseconds { get; init; }
+    public double? StoppedMicroseconds { get; }
 
     /// <summary>Whether the guest was right from its first instruction on; it ran wrong for a moment else.</summary>
-    public bool? BeforeGuestRan { get; init; }
+    public bool? BeforeGuestRan { get; }
 
     /// <summary>Why it is so, where there is more to say.</summary>
-    public string? Reason { get; init; }
+    public string? Reason { get; }
 
     /// <summary>The process that runs the VM.</summary>
     public int? ProcessId { get; }

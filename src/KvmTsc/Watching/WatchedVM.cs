@@ -153,7 +153,8 @@ internal sealed class WatchedVM : IDisposable
         if (verdict.Change == ClockChange.MasterClockLost)
         {
             if (_hasMasterClock)
-                events.Add(new KvmClockEvent(KvmClockEventKind.MasterClockLost, Machine.Identity) { Reason = "The offsets of its vCPUs differ, or the host's clocksource is not tsc (Repair-KvmMasterClock)." });
+                events.Add(new KvmClockEvent(
+                    KvmClockEventKind.MasterClockLost, Machine.Identity, reason: "The offsets of its vCPUs differ, or the host's clocksource is not tsc (Repair-KvmMasterClock)."));
             _hasMasterClock = false;
             return events;
         }
@@ -171,7 +172,7 @@ internal sealed class WatchedVM : IDisposable
 
     private IEnumerable<KvmClockEvent> Tell(ClockVerdict verdict, Looked looked, double microseconds, bool beforeGuestRan)
     {
-        KvmClockEvent Of(KvmClockEventKind kind, string? reason = null) => new(kind, Machine.Identity) { LostNanoseconds = verdict.LostNanoseconds, StoppedMicroseconds = microseconds, Reason = reason };
+        KvmClockEvent Of(KvmClockEventKind kind, string? reason = null) => new(kind, Machine.Identity, verdict.LostNanoseconds, microseconds, reason);
         switch (verdict.Change)
         {
             case ClockChange.SetForward:
@@ -187,14 +188,9 @@ internal sealed class WatchedVM : IDisposable
                 break;
             case ClockChange.SetBack when looked.Applied is not null:
                 var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));
-                yield return new KvmClockEvent(KvmClockEventKind.Corrected, Machine.Identity)
-                {
-                    LostNanoseconds = verdict.LostNanoseconds,
-                    ResidualNanoseconds = result.ClockResidualNanoseconds,
-                    ErrorBoundNanoseconds = result.ErrorBoundNanoseconds,
-                    StoppedMicroseconds = microseconds,
-                    BeforeGuestRan = beforeGuestRan,
-                };
+                yield return new KvmClockEvent(
+                    KvmClockEventKind.Corrected, Machine.Identity, verdict.LostNanoseconds, microseconds, reason: null,
+                    result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan);
                 break;
             case ClockChange.SetBack:
                 yield return Of(KvmClockEventKind.SetBack);
@@ -225,7 +221,7 @@ internal sealed class WatchedVM : IDisposable
 
     private IReadOnlyList<KvmClockEvent> Failed(KvmException exception) => exception.ErrorId == KvmErrorId.ProcessGone
         ? []
-        : [new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity) { Reason = $"{exception.Message} {exception.RecommendedAction}" }];
+        : [new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: $"{exception.Message} {exception.RecommendedAction}")];
 
     private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied, KvmException? Failure);
 }
