@@ -45,7 +45,9 @@ Describe 'Watch-KvmClock' -Tag Kvm {
             $state.ImportPSModule((Get-ManifestPath))
             $events = [System.Management.Automation.PSDataCollection[psobject]]::new()
             $shell = [powershell]::Create($state).AddCommand('Watch-KvmClock').AddParameters($Given)
-            $null = $shell.BeginInvoke([System.Management.Automation.PSDataCollection[psobject]]::new(), $events)
+            $nothing = [System.Management.Automation.PSDataCollection[psobject]]::new()
+            $nothing.Complete()
+            $null = $shell.BeginInvoke($nothing, $events)
             $watch = @{ Shell = $shell; Events = $events; Seen = 0 }
             $null = Wait-Told $watch Found
             $watch
