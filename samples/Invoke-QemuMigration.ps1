@@ -13,8 +13,12 @@ SaveRestore    stopped, saved to a file, and restored from it into a new QEMU
 KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume. To another
 host it takes one: Invoke-KvmTscMigration -DestinationSession -AtResume. The guest is judged by CLOCK_REALTIME of both hosts then, and may be
 off by the predicted bound, to which these may be apart, and 50 us and 20 ppm of the time since for the judge.
+
+Watched, it takes none: Watch-KvmClock -Correct runs, and nobody tells it that the guest is paused.
 .EXAMPLE
 ./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -ClockSource tsc
+.EXAMPLE
+./Invoke-QemuMigration.ps1 -Scenario PauseContinue -Run Without, Watched
 .EXAMPLE
 ./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -DestinationHost h2
 #>
@@ -32,8 +36,8 @@ param(
     [ValidateRange(5, 600)]
     [int] $DowntimeSeconds = 5,
 
-    # Which runs: without KvmTsc the guest loses time, with it none.
-    [ValidateSet('Without', 'With')]
+    # Which runs: without KvmTsc the guest loses time, with it none, nor where it is watched.
+    [ValidateSet('Without', 'With', 'Watched')]
     [string[]] $Run = @('Without', 'With'),
 
     # Another host to migrate to, over the network: it is reached by SSH, and has the same files at the same paths.
@@ -52,6 +56,10 @@ Import-Module $Module -Verbose:$false
 
 if ($DestinationHost -and $Scenario -notin 'Migrate', 'LiveMigrate') {
     throw "$Scenario takes place on one host."
+}
+
+if ('Watched' -in $Run -and $Scenario -ne 'PauseContinue') {
+    throw "A watch knows the clocks of one VM: $Scenario makes another."
 }
 
 $Build = "$PSScriptRoot/../lab/guest/build"
@@ -110,6 +118,21 @@ function Open-Restore($Guest, $State) {
             $null = Receive-Job $job -Wait -AutoRemoveJob
         }
         Use-Guest $Guest { param($there) Test-IsWatched $there }
+    }
+    $job
+}
+
+# Has guests watched, by nobody who knows what will happen to them.
+function Open-ClockWatch {
+    $job = Start-ThreadJob {
+        Import-Module $using:Module
+        Watch-KvmClock -Correct -Confirm:$false
+    }
+    Wait-Until 'the guest is watched' {
+        if ($job.State -notin 'NotStarted', 'Running') {
+            $null = Receive-Job $job -Wait -AutoRemoveJob
+        }
+        $job.Output.Count
     }
     $job
 }
@@ -187,14 +210,17 @@ function Invoke-SaveRestore($Source, [bool] $WithKvmTsc) {
 
 # --- a run, and what the guest says of it
 
-function Invoke-Run([bool] $WithKvmTsc) {
+function Invoke-Run([string] $Mode) {
+    $withKvmTsc = $Mode -eq 'With'
+    $watch = $null
     $null = New-Item $Directory -ItemType Directory -Force
     try {
         Write-Information 'Starting the guest'
         $source = Open-MigrationGuest web01
         $before = Watch-Guest $source $SecondsBefore
-        Write-Information "$Scenario, with KvmTsc: $WithKvmTsc"
-        $migrated = & "Invoke-$Scenario" $source $WithKvmTsc
+        $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
+        Write-Information "$Scenario, with KvmTsc: $($Mode -ne 'Without')"
+        $migrated = & "Invoke-$Scenario" $source $withKvmTsc
         $guest = $migrated.Guest
         $stopped = Wait-QmpEvent $source STOP
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
@@ -203,6 +229,11 @@ function Invoke-Run([bool] $WithKvmTsc) {
         $after = Watch-Guest $guest $SecondsAfter -Resumed
     }
     finally {
+        if ($watch) {
+            $watch | Stop-Job
+            $told = @($watch | Receive-Job -ErrorAction Continue)
+            $watch | Remove-Job
+        }
         foreach ($guest in $Guests) {
             Use-Guest $guest { param($there) Close-Guest $there }
         }
@@ -224,6 +255,7 @@ function Invoke-Run([bool] $WithKvmTsc) {
         After    = $after
         Verdict  = Compare-GuestClock $before $after $stopped $resumed @judgement
         Restored = $restored
+        Told     = $watch ? @($told | Where-Object LostNanoseconds) : @()
         Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
     }
 }
@@ -297,6 +329,9 @@ function Format-Run($Title, $Runs) {
     ($rows | Format-Table -AutoSize | Out-String -Width 160).TrimEnd()
     foreach ($name in $Runs.Keys) {
         $Runs[$name].Messages | ForEach-Object { "$name, new in the guest's log: $_" }
+        if ($Runs[$name].Told) {
+            ($Runs[$name].Told | Out-String -Width 160).TrimEnd()
+        }
     }
 }
 
@@ -323,18 +358,19 @@ function Get-Fault($Run) {
 try {
     $runs = [ordered]@{}
     foreach ($name in $Run) {
-        $runs["$name KvmTsc"] = Invoke-Run ($name -eq 'With')
+        $runs[$name -eq 'Watched' ? $name : "$name KvmTsc"] = Invoke-Run $name
     }
 }
 finally {
     $Session, $Control | Where-Object { $_ } | Remove-PSSession
 }
 Format-Run "$Scenario$($DestinationHost ? " to $DestinationHost" : ''), guest on $ClockSource" $runs
-if ($runs.Contains('With KvmTsc')) {
-    $faults = @(Get-Fault $runs['With KvmTsc'])
+foreach ($name in 'With KvmTsc', 'Watched' | Where-Object { $runs.Contains($_) }) {
+    $faults = @(Get-Fault $runs[$name])
     if ($faults) {
-        throw "With KvmTsc the guest was not left as it should have been: $($faults -join '; ')."
+        throw "$name the guest was not left as it should have been: $($faults -join '; ')."
     }
-    $Session ? 'With KvmTsc the guest lost no more time than the clocks of both hosts may be apart, and noticed nothing.' :
+    $name -eq 'Watched' ? 'Watched, the guest lost no time, and noticed nothing.' :
+        $Session ? 'With KvmTsc the guest lost no more time than the clocks of both hosts may be apart, and noticed nothing.' :
         'With KvmTsc the guest lost no time, and noticed nothing.'
 }

@@ -73,7 +73,7 @@ Describe 'The module' {
 
     It 'lets no other cmdlet be asked' {
         (Get-Command -Module KvmTsc | Where-Object { $_.Parameters.ContainsKey('WhatIf') }).Name | Sort-Object |
-            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState') | Sort-Object)
+            Should-BeCollection (@('Set-KvmClock', 'Set-KvmTscFrequency', 'Set-KvmVcpuTscOffset', 'New-KvmVM', 'Remove-KvmVM', 'Repair-KvmMasterClock', 'Restore-KvmTscState', 'Invoke-KvmTscMigration', 'Export-KvmTscState', 'Watch-KvmClock') | Sort-Object)
     }
 
     It 'lets <_> pass on what it has set' -ForEach $setters {

@@ -19,6 +19,12 @@ Describe 'A QEMU guest' -Tag Kvm {
         Invoke-Sample -Scenario Migrate -ClockSource kvm-clock -Run With | Should-MatchString 'the guest lost no time, and noticed nothing'
     }
 
+    It 'keeps its time where it is watched, with nobody doing anything' {
+        $output = Invoke-Sample -Scenario PauseContinue -ClockSource kvm-clock -Run Watched
+        $output | Should-MatchString 'Watched, the guest lost no time, and noticed nothing'
+        $output | Should-MatchString 'web01 +Corrected +\d+\.\d{9} +\d+\.\d{3} +before it ran'
+    }
+
     # ./build.sh Soak runs these too.
     It 'loses time without KvmTsc, and none with it: Migrate, on kvm-clock' -Tag Long {
         $output = Invoke-Sample -Scenario Migrate -ClockSource kvm-clock
