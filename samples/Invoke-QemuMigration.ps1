@@ -115,7 +115,7 @@ function Open-Restore($Guest, $State) {
     }
     Wait-Until "$name is watched" {
         if ($job.State -notin 'NotStarted', 'Running') {
-            $null = Receive-Job $job -Wait -AutoRemoveJob
+            $null = Receive-Job $job
         }
         Use-Guest $Guest { param($there) Test-IsWatched $there }
     }
@@ -130,7 +130,7 @@ function Open-ClockWatch {
     }
     Wait-Until 'the guest is watched' {
         if ($job.State -notin 'NotStarted', 'Running') {
-            $null = Receive-Job $job -Wait -AutoRemoveJob
+            $null = Receive-Job $job
         }
         $job.Output.Count
     }
@@ -224,7 +224,7 @@ function Invoke-Run([string] $Mode) {
         $guest = $migrated.Guest
         $stopped = Wait-QmpEvent $source STOP
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
-        $restored = $migrated.Restore ? (Receive-Job $migrated.Restore -Wait -AutoRemoveJob) : $null
+        $restored = $migrated.Restore ? ($migrated.Restore | Wait-Job | Receive-Job) : $null
         Write-Information 'The guest was resumed'
         $after = Watch-Guest $guest $SecondsAfter -Resumed
     }

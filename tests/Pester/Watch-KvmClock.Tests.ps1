@@ -128,6 +128,13 @@ Describe 'Watch-KvmClock' -Tag Kvm {
             $null = Invoke-Qmp $qemu cont
             (Wait-Told $watch Corrected).BeforeGuestRan | Should-BeTrue
         }
+
+        # Now it sleeps: a processor is for guests.
+        $process = Get-Process -Id $PID
+        $busy = $process.TotalProcessorTime
+        Start-Sleep -Seconds 4
+        $process.Refresh()
+        ($process.TotalProcessorTime - $busy).TotalSeconds | Should-BeLessThan 2
         [math]::Abs((Get-Lost $before (Get-KvmClock qemu01))) | Should-BeLessThan 100000
         Close-Watch $watch
     }

@@ -92,6 +92,8 @@ public sealed class ClockWatch
             descriptors.Add(exits.Descriptor);
         var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
         LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
+        if (LibC.IsReadable(wake.Number))
+            LibC.TakeSignal(wake);
     }
 
     /// <summary>Exits are many, and only tell that it may be worth a look: they are gathered for a while.</summary>

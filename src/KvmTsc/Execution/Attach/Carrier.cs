@@ -56,8 +56,10 @@ internal sealed class Carrier
             throw AttachErrors.Failed($"The code of {_preparation.Target.VMName} that was to be used was replaced meanwhile.");
         if (!TryWriteFrames())
             return false;
-        if (_preparation.SuspendsSeccomp)
-            Thread.SetOptions(LibC.PTRACE_O_SUSPEND_SECCOMP);
+        // A thread that stands at a system call, as it does on these ways, when we die is sent by the kernel the signal that it stopped with: SIGTRAP,
+        // which would be pending or end its process, unless it is told to stop with what is no signal.
+        if (_preparation.SuspendsSeccomp || _preparation.MapsFile)
+            Thread.SetOptions(LibC.PTRACE_O_TRACESYSGOOD | (_preparation.SuspendsSeccomp ? LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
         Thread.IsDiverted = true;
         Thread.WriteSignalMask(FlightMask);
         int? file = _preparation.MapsFile ? OpenFile() : null;
