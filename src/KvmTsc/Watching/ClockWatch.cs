@@ -23,6 +23,8 @@ public sealed class ClockWatch
 
     private const int PausedLooks = 2;
 
+    private const int MostKnownThreads = 10_000;
+
     private const int MostLooks = 3;
 
     private readonly ClockWatchOptions _options;
@@ -237,6 +239,8 @@ public sealed class ClockWatch
     {
         if (_processes.TryGetValue(threadId, out var known) && Directory.Exists($"/proc/{known}/task/{threadId}"))
             return known;
+        if (_processes.Count > MostKnownThreads)
+            _processes.Clear();
         var process = ProcessStatus.Read($"/proc/{threadId}")?.ProcessId ?? 0;
         _processes[threadId] = process;
         return process;
