@@ -91,10 +91,8 @@ internal static class AttachRun
             counts.Fail($"{scenario.Name}: there were {expected}, there are {resources}");
         Look(target, counts, "at the end");
         var report = target.Quit();
-        foreach (var check in report.Checks.Where(check => check.Deviations > 0))
-            counts.Say($"{scenario.Name}: {check.Deviations} deviations in {check.Name}, the first: {check.First}");
         if (report.Deviations > countedDeviations)
-            counts.Fail($"{scenario.Name}: {report.Deviations - countedDeviations} deviations", (int)(report.Deviations - countedDeviations));
+            counts.Fail($"{scenario.Name}: {report.Deviations - countedDeviations} deviations, of {report.Deviating}", (int)(report.Deviations - countedDeviations));
         if (target.ExitStatus != (report.Deviations > 0 ? 1 : 0))
             counts.Fail($"{scenario.Name}: exit status {target.ExitStatus}");
     }

@@ -206,7 +206,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
         test(target);
         counts.Expect(target.AwaitProgress(target.Report()).Count == 0, $"{target.Name} goes on");
         var report = target.Quit();
-        counts.Expect(report.Deviations == 0, $"{target.Name} did not notice: {report.Deviations} deviations");
+        counts.Expect(report.Deviations == 0, $"{target.Name} did not notice: {report.Deviations} deviations {report.Deviating}");
     }
 
     private void Expect(string what, Target target, string[] below, string expected)

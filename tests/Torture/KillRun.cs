@@ -110,7 +110,7 @@ internal static class KillRun
             CheckResources(index, phase, target.Resources());
             var report = target.Report();
             if (report.Deviations > _deviations)
-                Fail(index, phase, $"{report.Deviations - _deviations} deviations");
+                Fail(index, phase, $"{report.Deviations - _deviations} deviations, of {report.Deviating}");
             _deviations = report.Deviations;
         }
 

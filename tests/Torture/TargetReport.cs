@@ -26,6 +26,9 @@ internal sealed record TargetReport(long Deviations, IReadOnlyList<TargetCheck> 
         }
     }
 
+    /// <summary>What deviates, and how at first.</summary>
+    public string Deviating => string.Join("; ", Checks.Where(check => check.Deviations > 0).Select(check => $"{check.Deviations} in {check.Name}, at first {check.First}"));
+
     /// <summary>The checks that have work to do and made no progress since an earlier report.</summary>
     public IEnumerable<TargetCheck> StalledSince(TargetReport earlier) =>
         Checks.Zip(earlier.Checks).Where(pair => !pair.First.Idle && !pair.Second.Idle && pair.First.Iterations == pair.Second.Iterations).Select(pair => pair.First);

@@ -96,7 +96,7 @@ internal static class WatchRun
             counts.Fail($"{scenario.Name}, {when}: thread {thread} is still held");
         var report = target.Report();
         if (report.Deviations > counted)
-            counts.Fail($"{scenario.Name}, {when}: {report.Deviations - counted} deviations");
+            counts.Fail($"{scenario.Name}, {when}: {report.Deviations - counted} deviations, of {report.Deviating}");
         return report.Deviations;
     }
 }

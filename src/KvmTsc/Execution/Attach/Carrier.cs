@@ -16,7 +16,6 @@ internal sealed class Carrier
     private const int SysTgkill = 234;
     private const int MapFixedNoReplace = 0x100000;
 
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan s_patienceForBatch = TimeSpan.FromSeconds(10);
 
     private readonly AttachPreparation _preparation;
@@ -54,7 +53,7 @@ internal sealed class Carrier
     {
         if (!_preparation.Instructions.AreIn(_preparation.Memory))
             throw AttachErrors.Failed($"The code of {_preparation.Target.VMName} that was to be used was replaced meanwhile.");
-        if (!TryWriteFrames())
+        if (!LibC.TryWriteMemory(Thread.ThreadId, _frames.Bytes, _frames.Address))
             return false;
         // A thread that stands at a system call, as it does on these ways, when we die is sent by the kernel the signal that it stopped with: SIGTRAP,
         // which would be pending or end its process, unless it is told to stop with what is no signal.
@@ -82,7 +81,7 @@ internal sealed class Carrier
         Write(frames.Address, frames.Bytes, "the stack");
         Write(pathAddress, path, "the stack");
         Thread.WriteRegs(frames.StartWith(new SignalFrames.Call(SysOpen, pathAddress, CloseOnExec)));
-        var result = Thread.RunSystemCall(SysOpen, new Patience(s_patience));
+        var result = Thread.RunSystemCall(SysOpen, new Patience(Patience.OfStep));
         if (result is not >= 0 and var error)
         {
             (_isAstray, _isLate) = (Thread.IsStopped, !Thread.IsStopped);
@@ -94,8 +93,6 @@ internal sealed class Carrier
         return result.Value;
     }
 
-    private bool TryWriteFrames() => LibC.TryWriteMemory(Thread.ThreadId, _frames.Bytes, _frames.Address);
-
     private SignalFrames Frames(params ReadOnlySpan<SignalFrames.Call> calls) =>
         new(_preparation.Instructions, _home, _homeMask, FlightMask, Thread.ReadXstate(), calls);
 
@@ -104,7 +101,7 @@ internal sealed class Carrier
     /// <param name="unusual">Called now and then once it takes unusually long.</param>
     public void Land(int holds, Action unusual)
     {
-        Await(s_patience, unusual);
+        Await(Patience.OfStep, unusual);
         _isInFlight = false;
         Thread.WriteCode(Payload.Code(holds), _preparation.Address);
     }
@@ -197,7 +194,7 @@ internal sealed class Carrier
     private void ComeHome(Action unusual)
     {
         if (_isInFlight)
-            Await(s_patience, unusual);
+            Await(Patience.OfStep, unusual);
 
         // Where the payload was not in place yet, the frames lead home from where the carrier stands.
         if (_isAtPayload)

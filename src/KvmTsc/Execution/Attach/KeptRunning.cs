@@ -20,7 +20,11 @@ internal sealed class KeptRunning : IDisposable
     public KeptRunning() => Extend();
 
     /// <summary>To be called more often than every half second.</summary>
-    public void Extend() => Set(s_longest);
+    public void Extend()
+    {
+        if (_timer is { } timer)
+            LibC.SetTimer(timer, s_longest);
+    }
 
     public void Dispose()
     {
@@ -28,11 +32,5 @@ internal sealed class KeptRunning : IDisposable
             LibC.DeleteTimer(timer);
         foreach (var registration in _registrations)
             registration.Dispose();
-    }
-
-    private void Set(TimeSpan time)
-    {
-        if (_timer is { } timer)
-            LibC.SetTimer(timer, time);
     }
 }

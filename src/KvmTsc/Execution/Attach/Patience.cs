@@ -8,6 +8,9 @@ namespace KvmTsc.Execution.Attach;
 /// </summary>
 internal sealed class Patience(TimeSpan limit)
 {
+    /// <summary>What the steps of a stop get each, while others stand still.</summary>
+    public static readonly TimeSpan OfStep = TimeSpan.FromSeconds(2);
+
     private static readonly TimeSpan s_mostBetweenLooks = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan s_unusual = TimeSpan.FromMilliseconds(20);
 

@@ -18,6 +18,8 @@ internal sealed class ResumeWatch : IDisposable
 {
     private static readonly TimeSpan s_patienceForOthers = TimeSpan.FromSeconds(1);
 
+    private static readonly TimeSpan s_patienceForEach = TimeSpan.FromMilliseconds(200);
+
     private static readonly TimeSpan s_longestHold = TimeSpan.FromSeconds(5);
 
     private static readonly TimeSpan s_timeWithoutTurn = TimeSpan.FromMilliseconds(100);
@@ -99,7 +101,8 @@ internal sealed class ResumeWatch : IDisposable
     {
         using var children = _children;
         _children = null;
-        LettingGo.All(_threads.Values, s_patienceForOthers);
+        var order = TracingOrder.Of(_preparation.Target.ProcessId, _threads.Keys);
+        LettingGo.All(order.Reverse().Select(id => _threads[id]), s_patienceForOthers, s_patienceForEach);
         _threads.Clear();
     }
 
@@ -136,11 +139,9 @@ internal sealed class ResumeWatch : IDisposable
         bool foundNew;
         do
         {
-            foundNew = false;
             if (Watched().Contains(_preparation.Target.ProcessId))
                 _children ??= DotNetChildren.LeaveAlone(_preparation.Target.ProcessId);
-            foreach (var id in Watched().Where(id => !_threads.ContainsKey(id)))
-                foundNew |= Watch(id);
+            foundNew = WatchNew();
             foundNew |= WatchesFurther();
         }
         while (foundNew);
@@ -157,23 +158,41 @@ internal sealed class ResumeWatch : IDisposable
 
     private IReadOnlyList<int> Watched() => _watchesAll ? _preparation.ThreadIds() : _preparation.VcpuThreads!;
 
-    private bool Watch(int threadId)
+    /// <summary>
+    /// Watches the threads that are to be, and are not yet: all are asked to stop before the first is dealt with, so that what ends a wait of one finds it
+    /// traced. Returns whether there were any.
+    /// </summary>
+    private bool WatchNew()
     {
         const int Options = LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_TRACECLONE;
-        if (_preparation.StatusOf(threadId) is not { } status)
-            return false;
-        if (Tracee.Seize(threadId, status.InnermostId, Options, out var errno) is { } thread)
+        var found = from id in TracingOrder.Of(_preparation.Target.ProcessId, Watched().Where(id => !_threads.ContainsKey(id)))
+                    let status = _preparation.StatusOf(id)
+                    where status is not null
+                    select (id, status);
+        List<Tracee> seized = [];
+        foreach (var (id, status) in found.ToArray())
         {
-            _threads.Add(threadId, thread);
-            _arriving.Add(threadId);
-            thread.Interrupt();
-            for (var looks = 0; looks < LooksAtNew && !DealWith(thread); looks++)
-                _ = LibC.SchedYield();
-            return true;
+            if (Tracee.Seize(id, status.InnermostId, Options, out var errno) is { } thread)
+            {
+                thread.Interrupt();
+                seized.Add(thread);
+                _threads.Add(id, thread);
+                _arriving.Add(id);
+            }
+            else if (!_preparation.HasEnded(id) && _preparation.StatusOf(id)?.TracerId != LibC.Gettid())
+            {
+                throw AttachErrors.Denied(_preparation.Target, errno);
+            }
         }
 
-        // A thread that a watched one has just created is traced by us from birth.
-        return _preparation.HasEnded(threadId) || status.TracerId == LibC.Gettid() ? false : throw AttachErrors.Denied(_preparation.Target, errno);
+        var isNew = seized.Count > 0;
+        for (var looks = 0; looks < LooksAtNew && seized.Count > 0; looks++)
+        {
+            seized.RemoveAll(DealWith);
+            _ = LibC.SchedYield();
+        }
+
+        return isNew;
     }
 
     /// <summary>Deals with every thread that stands still; returns whether any did.</summary>

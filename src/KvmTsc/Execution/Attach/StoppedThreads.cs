@@ -3,9 +3,6 @@ namespace KvmTsc.Execution.Attach;
 /// <summary>The threads of a process that stand still for a stop: which they are, their stopping, and their going on.</summary>
 internal sealed class StoppedThreads : IDisposable
 {
-    /// <summary>For how long threads may take to come to a stop, while others stand still.</summary>
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
-
     /// <summary>For how long those that did not are waited for when all go on.</summary>
     private static readonly TimeSpan s_patienceAtLast = TimeSpan.FromMilliseconds(200);
 
@@ -39,7 +36,7 @@ internal sealed class StoppedThreads : IDisposable
     public void Interrupt(Action<Tracee> arrived)
     {
         var interrupted = 0;
-        var patience = new Patience(s_patience);
+        var patience = new Patience(Patience.OfStep);
         do
         {
             for (var i = interrupted; i < _threads.Count; i++)
@@ -70,7 +67,7 @@ internal sealed class StoppedThreads : IDisposable
                 continue;
             _threads.Add(thread);
             thread.Interrupt();
-            Await(thread, new Patience(s_patience), arrived);
+            Await(thread, new Patience(Patience.OfStep), arrived);
             RequireNoGroupStop();
             if (!thread.IsGone && canUse(thread))
                 return true;
@@ -118,24 +115,21 @@ internal sealed class StoppedThreads : IDisposable
         return _threads.Count > before;
     }
 
-    /// <summary>
-    /// The first thread comes last, and goes first: as long as it is traced, the kernel does not drop the process's ignored signals,
-    /// and they end waits of threads that are not ours to restart.
-    /// </summary>
     private void SeizeAll(IReadOnlyList<int> threadIds)
     {
-        var first = _preparation.Target.ProcessId;
-        foreach (var id in threadIds.OrderBy(id => id == first))
+        foreach (var id in TracingOrder.Of(_preparation.Target.ProcessId, threadIds.Where(id => !IsSeized(id))))
         {
             if (Seize(id) is { } thread)
                 _threads.Add(thread);
         }
     }
 
+    private bool IsSeized(int threadId) => _threads.Concat(_late).Any(thread => thread.ThreadId == threadId);
+
     /// <summary>Seizes a thread; null if it is already, or has ended.</summary>
     private Tracee? Seize(int threadId)
     {
-        if (_threads.Concat(_late).Any(thread => thread.ThreadId == threadId) || _preparation.StatusOf(threadId) is not { } status)
+        if (IsSeized(threadId) || _preparation.StatusOf(threadId) is not { } status)
             return null;
         if (threadId == _preparation.Target.ProcessId)
             _children ??= DotNetChildren.LeaveAlone(threadId);

@@ -170,4 +170,5 @@ internal abstract unsafe class TracedThread
     {
         public ulong Address;
         public uint Size, Signature, Flags, Padding;
-    }}
+    }
+}

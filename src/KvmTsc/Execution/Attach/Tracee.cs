@@ -62,33 +62,25 @@ internal sealed class Tracee : TracedThread
         const int MaximumStops = 16;
         for (var i = 0; i < MaximumStops && !IsGone; i++)
         {
-            ResumeToSystemCall(0);
-            if (AwaitAny(patience) is null)
-                return;
-            ReadRegs();
-            IsStopped = true;
-            if (Regs.Rip == address)
+            if (!RunToSystemCall(patience) || Regs.Rip == address)
                 return;
         }
     }
 
     /// <summary>Lets it issue the system call that its registers say, and stops it at that call's end.</summary>
     /// <returns>The call's result; null where it did not come to that.</returns>
-    public int? RunSystemCall(int number, Patience patience)
+    public int? RunSystemCall(int number, Patience patience) =>
+        RunToSystemCall(patience) && RegistersAtStop.Enters(Regs, number) && RunToSystemCall(patience) ? (int)Regs.Rax : null;
+
+    /// <summary>Lets it go on to its next system call, or to that call's end; returns whether it stands still, with its registers read.</summary>
+    private bool RunToSystemCall(Patience patience)
     {
         ResumeToSystemCall(0);
         if (AwaitAny(patience) is null)
-            return null;
+            return false;
         IsStopped = true;
         ReadRegs();
-        if (!RegistersAtStop.Enters(Regs, number))
-            return null;
-        ResumeToSystemCall(0);
-        if (AwaitAny(patience) is null)
-            return null;
-        IsStopped = true;
-        ReadRegs();
-        return (int)Regs.Rax;
+        return true;
     }
 
     /// <summary>Traces a thread, without stopping it.</summary>
@@ -258,16 +250,20 @@ internal sealed class Tracee : TracedThread
     /// <param name="looksCloser">Whether to look for its end, too.</param>
     public bool TryDetach(bool looksCloser)
     {
-        if (_isLetGo || IsStopped || IsGone || (looksCloser && LooksEnded()) || StandsForLast())
+        if (StandsForLast() || (looksCloser && LooksEnded()))
             Detach();
         return _isLetGo;
     }
+
+    /// <summary>Whether it can be let go, or will not be able to soon.</summary>
+    /// <param name="looksCloser">Whether to look for the latter, too.</param>
+    public bool HoldsNobodyUp(bool looksCloser) => StandsForLast() || (looksCloser && (LooksEnded() || ReadStatus() is { State: 'D' }));
 
     private bool StandsForLast()
     {
         try
         {
-            return TryGetStop(out var stop) && CanBeLetGoAt(stop);
+            return _isLetGo || IsStopped || IsGone || (TryGetStop(out var stop) && CanBeLetGoAt(stop));
         }
         catch (KvmException) when (IsGone)
         {
@@ -275,7 +271,9 @@ internal sealed class Tracee : TracedThread
         }
     }
 
-    private bool LooksEnded() => IsGone = HasEnded() || ProcessStatus.Read($"/proc/{ThreadId}") is null or { IsDead: true };
+    private bool LooksEnded() => IsGone = HasEnded() || ReadStatus() is null or { IsDead: true };
+
+    private ProcessStatus? ReadStatus() => ProcessStatus.Read($"/proc/{ThreadId}");
 
     /// <summary>Waits until it stands still; null if it ended, or it took too long.</summary>
     private Stop? AwaitAny(Patience patience, Action? unusual = null)
