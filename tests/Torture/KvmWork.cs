@@ -57,9 +57,7 @@ internal sealed class KvmWork(Machine machine, bool hasRun, IVMExecutor? executo
 
         public override bool GuestHasRun => machine.GuestHasRun;
 
-        public override ulong RealtimeNow => machine.RealtimeNow;
-
-        public override ulong HostTscNow => machine.HostTscNow;
+        public override HostInstant HostNow => machine.HostNow;
 
         public override IReadOnlyList<KvmVcpu> DescribeVcpus() => machine.DescribeVcpus();
     }

@@ -18,9 +18,9 @@ internal sealed class TerminalWork(IVMExecutor executor, int count) : IWork
         return sizes;
     }
 
-    public double Write(long offset) => executor.WhileStopped(stop => Write(stop, offset), CancellationToken.None).Microseconds;
+    public double Write(long offset) => executor.WhileStopped(stop => Write(stop, offset), CancellationToken.None);
 
-    private int Write(IVMStop stop, long offset)
+    private void Write(IVMStop stop, long offset)
     {
         var before = Read(stop);
 
@@ -28,7 +28,6 @@ internal sealed class TerminalWork(IVMExecutor executor, int count) : IWork
         if (_writes++ % 4 == 3 && stop.Run(WriteBatch(before, offset, fails: true)) is { Succeeded: true } or { UndoFailures.Count: > 0 })
             throw new InvalidDataException("a batch that has to fail did not, or could not be undone");
         Require(stop.Run(WriteBatch(before, offset, fails: false)));
-        return _writes;
     }
 
     private IReadOnlyList<long> Read(IVMStop stop)

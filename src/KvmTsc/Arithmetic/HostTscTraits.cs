@@ -43,6 +43,9 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
         return !HasScaling || Tolerates(guestKHz) ? Unscaled : new TscRatio((ulong)Multiplier(guestKHz), FractionBits);
     }
 
+    /// <summary>The ratio of a vCPU that has this frequency, even one that the kernel would not give it now.</summary>
+    internal TscRatio RatioAt(uint guestKHz) => Supports(guestKHz) ? RatioFor(guestKHz) : Unscaled;
+
     /// <summary>
     /// Whether KVM would chase this frequency in software: faster than the host and no scaling. The guest's TSC then leaps at every
     /// exit, and KVM never leaves that mode again.

@@ -87,7 +87,7 @@ public static class GuestClock
                 "Give the CLOCK_REALTIME of the clock reading, or none to set kvmclock as it is.");
         }
 
-        var now = machine.RealtimeNow;
+        var now = machine.HostNow.Realtime;
         if (realtimeNanoseconds > now)
         {
             throw new KvmException(
@@ -99,7 +99,7 @@ public static class GuestClock
 
     internal static void RefuseBackwards(Machine machine, KvmClockData before, KvmClockData value)
     {
-        var target = unchecked(value.Clock + Elapsed(value, machine.RealtimeNow));
+        var target = unchecked(value.Clock + Elapsed(value, before.HasTriple ? before.Realtime : machine.HostNow.Realtime));
         var step = TscArithmetic.Distance(before.Clock, target);
         if (step < 0)
         {

@@ -41,17 +41,11 @@ public static class GuestTsc
                 if (!force)
                     RefuseWrites(machine, before, offsets);
                 var batch = new IoctlBatch();
-                TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
-                var writes = WritesOf(before, offsets);
-                AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(unchecked((ulong)vcpu.Offset)))));
-                if (before.HasTriple)
-                    batch.KeepClock(before.Clock, AreInStep(before, writes.Select(vcpu => unchecked((ulong)vcpu.Offset))), machine.HostTsc.KHz);
-                batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
+                AddWrites(machine, batch, before, WritesOf(before, offsets));
                 stop.RunOrThrow(batch, machine.Identity.Name);
-                return true;
             },
             cancellationToken);
-        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stopped.Microseconds))];
+        return [.. ids.Select(id => new KvmVcpuTscOffset(machine.Identity, id, offsets[id], stopped))];
     }
 
     /// <summary>What <see cref="SetOffsets"/> would change, refused where it would be: the offsets as they are now.</summary>
@@ -131,12 +125,22 @@ public static class GuestTsc
     /// What has to be written for some vCPUs to have these offsets. Where all are equal then, that is all of them: KVM turns its master
     /// clock on only when every vCPU was written.
     /// </summary>
-    private static (int VcpuId, long Offset)[] WritesOf(TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
+    private static (int VcpuId, ulong Offset)[] WritesOf(TscSnapshot before, IReadOnlyDictionary<int, long> offsets)
     {
         var after = before.Vcpus
-            .Select(vcpu => (VcpuId: vcpu.Key, Offset: offsets.TryGetValue(vcpu.Key, out var offset) ? offset : unchecked((long)vcpu.Value.Offset)))
+            .Select(vcpu => (VcpuId: vcpu.Key, Offset: offsets.TryGetValue(vcpu.Key, out var offset) ? unchecked((ulong)offset) : vcpu.Value.Offset))
             .ToArray();
         return after.All(vcpu => vcpu.Offset == after[0].Offset) ? after : [.. after.Where(vcpu => offsets.ContainsKey(vcpu.VcpuId))];
+    }
+
+    /// <summary>Adds writes of offsets with their undoing, across which kvmclock goes on as it did.</summary>
+    private static void AddWrites(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyCollection<(int VcpuId, ulong Offset)> writes)
+    {
+        TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
+        AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(vcpu.Offset))));
+        if (before.HasTriple)
+            batch.KeepClock(before.Clock, AreInStep(before, writes), machine.HostTsc.KHz);
+        batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
     }
 
     /// <summary>Adds writes of offsets, each read back and compared.</summary>
@@ -165,33 +169,23 @@ public static class GuestTsc
     /// </summary>
     private static void HoldTscs(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyDictionary<int, uint> frequencies)
     {
-        var hostTsc = before.HasTriple ? before.Clock.HostTsc : machine.HostTscNow;
+        var hostTsc = before.HasTriple ? before.Clock.HostTsc : machine.HostNow.HostTsc;
         var writes = new List<(int VcpuId, ulong Offset)>();
         foreach (var (id, kHz) in frequencies)
         {
             var (offset, old) = before.Vcpus[id];
-            var (oldRatio, newRatio) = (RatioOf(machine.HostTsc, old), RatioOf(machine.HostTsc, kHz));
+            var (oldRatio, newRatio) = (machine.HostTsc.RatioAt(old), machine.HostTsc.RatioAt(kHz));
             if (oldRatio != newRatio)
                 writes.Add((id, unchecked(TscArithmetic.GuestTsc(hostTsc, oldRatio, offset) - newRatio.Apply(hostTsc))));
         }
 
-        if (writes.Count == 0)
-            return;
-        TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
-        AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(vcpu.Offset))));
-        if (before.HasTriple)
-            batch.KeepClock(before.Clock, AreInStep(before, writes.Select(vcpu => vcpu.Offset)), machine.HostTsc.KHz);
-        batch.SettleVcpus(writes.Select(vcpu => vcpu.VcpuId));
+        if (writes.Count > 0)
+            AddWrites(machine, batch, before, writes);
     }
 
     /// <summary>Whether every vCPU is written, and with one offset, so that KVM has its master clock on.</summary>
-    private static bool AreInStep(TscSnapshot before, IEnumerable<ulong> written)
-    {
-        var offsets = written.ToArray();
-        return offsets.Length == before.Vcpus.Count && offsets.Distinct().Count() == 1;
-    }
-
-    private static TscRatio RatioOf(HostTscTraits host, uint kHz) => host.Supports(kHz) ? host.RatioFor(kHz) : host.Unscaled;
+    private static bool AreInStep(TscSnapshot before, IReadOnlyCollection<(int VcpuId, ulong Offset)> writes) =>
+        writes.Count == before.Vcpus.Count && writes.Select(vcpu => vcpu.Offset).Distinct().Count() == 1;
 
     /// <summary>Refuses what KVM would refuse, and what it would only pretend to do.</summary>
     internal static void RefuseUnsupported(Machine machine, IEnumerable<uint> frequencies, bool force)

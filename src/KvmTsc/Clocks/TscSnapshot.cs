@@ -52,6 +52,10 @@ internal sealed class TscSnapshot
         public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken) =>
             machine.Executor.WhileStopped(work, cancellationToken, batch);
 
+        /// <summary>The same for what has no result; returns the microseconds.</summary>
+        public double WhileStopped(Action<IVMStop> work, CancellationToken cancellationToken) =>
+            machine.Executor.WhileStopped(work, cancellationToken, batch);
+
         /// <summary>Takes it, and lets the VM go on.</summary>
         public Stopped<TscSnapshot> Take(CancellationToken cancellationToken)
         {

@@ -18,12 +18,12 @@ public static class VMDiscovery
     {
         var debugfs = new Lazy<DebugfsIndex>(DebugfsIndex.Read);
         var machines = Processes().SelectMany(id => Find(id, debugfs)).ToArray();
-        var shared = machines.GroupBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase).Where(sameName => sameName.Count() > 1).SelectMany(same => same).ToHashSet();
-        return [.. machines.Select(machine => shared.Contains(machine) ? machine.Named(machine.Identity.NameWithProcess) : machine)];
+        var bearers = machines.CountBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase).ToDictionary(StringComparer.OrdinalIgnoreCase);
+        return [.. machines.Select(machine => bearers[machine.Identity.Name] > 1 ? machine.Named(machine.Identity.NameWithProcess) : machine)];
     }
 
     /// <summary>The processes whose programs are known VMMs, and which may not be looked at: VMs that <see cref="All"/> does not have.</summary>
-    public static IReadOnlyList<int> Unseen() => [.. Processes().Where(id => VmmCommandLine.Read(id) is { IsKnown: true } && !MayBeLookedAt(id))];
+    public static IReadOnlyList<int> Unseen() => [.. Processes().Where(id => !MayBeLookedAt(id) && VmmCommandLine.Read(id) is { IsKnown: true })];
 
     /// <summary>The VMs of one other process, none if there is no such process.</summary>
     /// <exception cref="KvmException">It may not be looked at.</exception>

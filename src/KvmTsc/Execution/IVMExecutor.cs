@@ -13,4 +13,15 @@ public interface IVMExecutor
     /// The batch that will be run first, where it is known, and will not change until then: all that can be is done for it before anything stops.
     /// </param>
     Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null);
+
+    /// <summary>The same for what has no result.</summary>
+    /// <returns>For how long the VM was stopped, in microseconds.</returns>
+    double WhileStopped(Action<IVMStop> work, CancellationToken cancellationToken, IoctlBatch? first = null) => WhileStopped(
+        stop =>
+        {
+            work(stop);
+            return true;
+        },
+        cancellationToken,
+        first).Microseconds;
 }

@@ -13,19 +13,43 @@ internal sealed record HostClock(int Status, long MaxErrorMicroseconds, long Est
 
     public bool Synchronized => IsSynchronized(Status);
 
-    /// <summary>CLOCK_REALTIME in nanoseconds.</summary>
-    public static ulong RealtimeNow => LibC.ClockNanoseconds(LibC.CLOCK_REALTIME);
+    /// <summary>The host's TSC and CLOCK_REALTIME.</summary>
+    public static HostInstant Now => Tightest(HostTsc.Read, static tsc => new HostInstant(tsc, LibC.ClockNanoseconds(LibC.CLOCK_REALTIME)));
 
     /// <summary>What a status word of adjtimex(2) says.</summary>
     public static bool IsSynchronized(int status) => (status & Timex.Unsynchronized) == 0;
 
     /// <summary>
-    /// The host's TSC, CLOCK_REALTIME, CLOCK_MONOTONIC_RAW, and for how long the host was suspended; all clocks in nanoseconds, within a microsecond or so.
+    /// The host's TSC and CLOCK_REALTIME, CLOCK_MONOTONIC_RAW, and for how long the host was suspended; all clocks in nanoseconds, within a microsecond or so.
     /// </summary>
-    public static (ulong HostTsc, ulong Realtime, ulong MonotonicRaw, ulong Suspended) ReadAll()
+    public static (HostInstant Now, ulong MonotonicRaw, ulong Suspended) ReadAll() => Tightest(HostTsc.Read, static tsc =>
     {
         var suspended = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - LibC.ClockNanoseconds(LibC.CLOCK_MONOTONIC);
-        return (HostTsc.Read(), LibC.ClockNanoseconds(LibC.CLOCK_REALTIME), LibC.ClockNanoseconds(LibC.CLOCK_MONOTONIC_RAW), suspended > long.MaxValue ? 0 : suspended);
+        var now = new HostInstant(tsc, LibC.ClockNanoseconds(LibC.CLOCK_REALTIME));
+        return (now, LibC.ClockNanoseconds(LibC.CLOCK_MONOTONIC_RAW), suspended > long.MaxValue ? 0 : suspended);
+    });
+
+    /// <summary>
+    /// Reads several clocks, again where that took long, since something else got the CPU meanwhile, and gives what took least: readings that are milliseconds
+    /// apart look like clocks that disagree.
+    /// </summary>
+    /// <param name="readTsc">Reads the TSC.</param>
+    /// <param name="read">Reads the others, given the TSC just before.</param>
+    internal static T Tightest<T>(Func<ulong> readTsc, Func<ulong, T> read)
+    {
+        const int MostReadings = 20;
+        const ulong EnoughTicks = 10_000; // some microseconds
+        var least = ulong.MaxValue;
+        var tightest = default(T)!;
+        for (var i = 0; i < MostReadings && least > EnoughTicks; i++)
+        {
+            var before = readTsc();
+            var reading = read(before);
+            if (readTsc() - before is var took && took < least)
+                (least, tightest) = (took, reading);
+        }
+
+        return tightest;
     }
 
     /// <summary>

@@ -36,7 +36,7 @@ internal static class LocalHost
     public static KvmHostIdentity Identify(uint tscKHz)
     {
         var clock = HostClock.Read();
-        var (tsc, realtime, raw, suspended) = HostClock.ReadAll();
+        var (now, raw, suspended) = HostClock.ReadAll();
         return new KvmHostIdentity(
             Environment.MachineName,
             KernelFiles.ReadLine("/etc/machine-id"),
@@ -47,8 +47,8 @@ internal static class LocalHost
             clock.MaxErrorMicroseconds,
             clock.SlewPpm,
             clock.TaiOffsetSeconds,
-            tsc,
-            realtime,
+            now.HostTsc,
+            now.Realtime,
             raw,
             suspended,
             Platform.IsVirtual);

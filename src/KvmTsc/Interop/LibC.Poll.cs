@@ -23,20 +23,15 @@ internal static unsafe partial class LibC
     /// <summary>Waits until one of some descriptors can be read, or is at its end.</summary>
     /// <param name="descriptors">The descriptors.</param>
     /// <param name="timeout">For how long, in milliseconds; -1 for as long as it takes.</param>
-    public static void Poll(ReadOnlySpan<int> descriptors, int timeout)
+    /// <returns>Those that can, or are.</returns>
+    public static IReadOnlySet<int> Poll(ReadOnlySpan<int> descriptors, int timeout)
     {
         var polled = new PollDescriptor[descriptors.Length];
         for (var i = 0; i < polled.Length; i++)
             polled[i] = new PollDescriptor { Descriptor = descriptors[i], Events = POLLIN };
         fixed (PollDescriptor* first = polled)
             _ = PollNative(first, (nuint)polled.Length, timeout);
-    }
-
-    /// <summary>Whether a descriptor can be read now, or is at its end.</summary>
-    public static bool IsReadable(int descriptor)
-    {
-        var polled = new PollDescriptor { Descriptor = descriptor, Events = POLLIN };
-        return PollNative(&polled, 1, 0) > 0;
+        return polled.Where(descriptor => descriptor.Returned != 0).Select(descriptor => descriptor.Descriptor).ToHashSet();
     }
 
     /// <summary>A descriptor that becomes readable when it is told to.</summary>

@@ -16,10 +16,7 @@ public abstract class HostMachine : Machine
     public override string? ClockSource => LocalHost.ClockSource;
 
     /// <inheritdoc/>
-    public override ulong RealtimeNow => HostClock.RealtimeNow;
-
-    /// <inheritdoc/>
-    public override ulong HostTscNow => Interop.HostTsc.Read();
+    public override HostInstant HostNow => HostClock.Now;
 
     /// <summary>What debugfs tells of it, null where it cannot be read or told.</summary>
     internal abstract VMDebugfs? Debugfs { get; }

@@ -35,14 +35,11 @@ public abstract class Machine
     /// <summary>Whether its guest ever ran: time may go backwards only for a guest that has not seen any.</summary>
     public abstract bool GuestHasRun { get; }
 
-    /// <summary>CLOCK_REALTIME of its host, in nanoseconds.</summary>
-    public abstract ulong RealtimeNow { get; }
-
-    /// <summary>The TSC of its host.</summary>
-    public abstract ulong HostTscNow { get; }
+    /// <summary>The TSC and CLOCK_REALTIME of its host.</summary>
+    public abstract HostInstant HostNow { get; }
 
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
-    public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.Supports(kHz) ? HostTsc.RatioFor(kHz) : HostTsc.Unscaled;
+    public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.RatioAt(kHz);
 
     /// <summary>A vCPU's TSC offset as the kernel shows it, without an ioctl; null where it does not.</summary>
     public virtual long? ShownOffset(int vcpuId) => null;
@@ -56,14 +53,8 @@ public abstract class Machine
     /// <summary>Stops the VM for one batch.</summary>
     /// <returns>For how long it was stopped, in microseconds; results are in the batch.</returns>
     /// <exception cref="KvmException">The batch failed.</exception>
-    internal double RunStopped(IoctlBatch batch, CancellationToken cancellationToken) => Executor.WhileStopped(
-        stop =>
-        {
-            stop.RunOrThrow(batch, Identity.Name);
-            return batch;
-        },
-        cancellationToken,
-        batch).Microseconds;
+    internal double RunStopped(IoctlBatch batch, CancellationToken cancellationToken) => 
+        Executor.WhileStopped(stop => stop.RunOrThrow(batch, Identity.Name), cancellationToken, batch);
 
     /// <summary>The vCPUs asked for, all if none are named.</summary>
     /// <exception cref="KvmException">One does not exist.</exception>

@@ -34,7 +34,7 @@ internal sealed class ClockLine
         _now = now;
         _toNanoseconds = PvclockScale.ToNanoseconds(host.TscKHz);
         var isOneTsc = IsOneTsc(source, host, now.HostTsc);
-        Downtime = DowntimeOf(source, host, now.HostTsc, now.Realtime);
+        Downtime = DowntimeOf(source, host, isOneTsc, now.HostTsc, now.Realtime);
         _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
         MeasuredBy = MeasureOf(downtime, isOneTsc);
         Elapsed = ElapsedOf(downtime, Downtime, (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc));
@@ -58,8 +58,8 @@ internal sealed class ClockLine
     public static bool IsOneTsc(KvmTscState source, KvmHostIdentity host, ulong hostTscNow) =>
         TscJudge.Judge(source, host) != TscContinuity.Broken && hostTscNow >= source.HostTsc;
 
-    /// <summary>The time since the capture, in nanoseconds: by the TSC where it is one, else by both hosts' CLOCK_REALTIME.</summary>
-    public static long DowntimeOf(KvmTscState source, KvmHostIdentity host, ulong hostTscNow, ulong realtimeNow) => IsOneTsc(source, host, hostTscNow)
+    /// <summary>The time since the capture, in nanoseconds: by the TSC where it is one and to be gone by, else by both hosts' CLOCK_REALTIME.</summary>
+    public static long DowntimeOf(KvmTscState source, KvmHostIdentity host, bool byTsc, ulong hostTscNow, ulong realtimeNow) => byTsc
         ? (long)PvclockScale.ToNanoseconds(host.TscKHz).Apply(hostTscNow - source.HostTsc)
         : TscArithmetic.Distance(source.RealtimeNanoseconds, realtimeNow);
 

@@ -1,5 +1,6 @@
 using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Migration;
@@ -11,16 +12,18 @@ namespace KvmTsc.Migration;
 internal static class RestoreRules
 {
     /// <param name="machine">The VM.</param>
+    /// <param name="host">Its host, now.</param>
     /// <param name="state">The state.</param>
     /// <param name="options">How it is to be restored.</param>
     /// <param name="secondsToCome">For how long the guest will stand still yet.</param>
-    public static IReadOnlyList<Action<bool>> Of(Machine machine, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
+    public static IReadOnlyList<Action<bool>> Of(
+        Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
     [
         _ => RequireSameVcpus(machine, state),
         force => RequireEqualOffsets(state, force),
         force => GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force),
-        _ => RefuseFuture(machine, state, options),
-        _ => RefuseDowntime(machine, state, options, secondsToCome),
+        _ => RefuseFuture(machine, host, state, options),
+        _ => RefuseDowntime(machine, host, state, options, secondsToCome),
     ];
 
     /// <summary>
@@ -31,7 +34,7 @@ internal static class RestoreRules
         if (options.Downtime != TscDowntime.Count)
             return [];
         var (source, host) = (state.Host, machine.Host);
-        Action[] rules = ClockLine.IsOneTsc(state, host, machine.HostTscNow)
+        Action[] rules = ClockLine.IsOneTsc(state, host, machine.HostNow.HostTsc)
             ? [() => TscJudge.RefuseContradiction(state, host)]
             : [() => RealtimeRules.RefuseUnsynchronized(source), () => RealtimeRules.RefuseUnsynchronized(host), () => RealtimeRules.RefuseTaiChange(source, host)];
         return [.. rules.Select(ByJudgement)];
@@ -44,12 +47,18 @@ internal static class RestoreRules
             refuse();
     };
 
-    /// <summary>Refuses a state that is older than is allowed, or will be: a restore asks again when the VM is stopped, which may take its time.</summary>
-    public static void RefuseDowntime(Machine machine, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0)
+    /// <summary>
+    /// Refuses a state that is older than is allowed, or will be: a restore asks again when the VM is stopped, which may take its time. It reads no file: a VM
+    /// may stand still for it.
+    /// </summary>
+    public static void RefuseDowntime(
+        Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0)
     {
         if (options.MaximumDowntime is not { } maximum)
             return;
-        var seconds = (ClockLine.DowntimeOf(state, machine.Host, machine.HostTscNow, machine.RealtimeNow) / 1e9) + secondsToCome;
+        var now = machine.HostNow;
+        var downtime = ClockLine.DowntimeOf(state, host, ClockLine.IsOneTsc(state, host, now.HostTsc), now.HostTsc, now.Realtime);
+        var seconds = (downtime / 1e9) + secondsToCome;
         if (seconds <= maximum.TotalSeconds)
             return;
         throw new KvmException(
@@ -66,10 +75,10 @@ internal static class RestoreRules
     }
 
     /// <summary>Time that does not count may have passed backwards, and on one TSC CLOCK_REALTIME is not asked.</summary>
-    private static void RefuseFuture(Machine machine, KvmTscState state, TscRestoreOptions options)
+    private static void RefuseFuture(Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options)
     {
         if (options.Downtime == TscDowntime.Count
-            && (options.Method == TscMethod.Documented || !ClockLine.IsOneTsc(state, machine.Host, machine.HostTscNow)))
+            && (options.Method == TscMethod.Documented || !ClockLine.IsOneTsc(state, host, machine.HostNow.HostTsc)))
             GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
     }
 

@@ -53,11 +53,11 @@ public sealed class TscRestore
         _options = options;
         state.Validate();
         _host = machine.Host;
-        foreach (var rule in RestoreRules.Of(machine, state, options))
+        foreach (var rule in RestoreRules.Of(machine, _host, state, options))
             rule(options.Force);
         _reading = TscSnapshot.Of(machine);
         _guestHasRun = machine.GuestHasRun;
-        _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostTscNow);
+        _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostNow.HostTsc);
     }
 
     /// <summary>What a restore would do now: old and new value of kvmclock and of every vCPU's offset. Changes nothing.</summary>
@@ -71,7 +71,7 @@ public sealed class TscRestore
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
-            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, before.Clock.HostTsc, before.Clock.Realtime) : null),
+            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, InstantOf(before)) : null),
             before.Vcpus[vcpu.VcpuId].KHz,
             vcpu.TscKHz));
         return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
@@ -136,17 +136,17 @@ public sealed class TscRestore
     private long ResidualOf(Applied applied)
     {
         var now = applied.AtSetting.After;
-        return TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)SinceCapture(now.HostTsc, now.Realtime)), now.Clock);
+        return TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)SinceCapture(new HostInstant(now.HostTsc, now.Realtime))), now.Clock);
     }
 
     /// <summary>The time that is to have passed for the guest, by the best clock that there is.</summary>
-    private long ElapsedAt(TscSnapshot before) => !Counts ? 0
-        : before.HasTriple ? SinceCapture(before.Clock.HostTsc, before.Clock.Realtime)
-        : SinceCapture(_machine.HostTscNow, _machine.RealtimeNow);
+    private long ElapsedAt(TscSnapshot before) => Counts ? SinceCapture(InstantOf(before)) : 0;
 
-    private long SinceCapture(ulong hostTsc, ulong realtime) => GoesByTsc
-        ? (long)PvclockScale.ToNanoseconds(_host.TscKHz).Apply(hostTsc - _state.HostTsc)
-        : TscArithmetic.Distance(_state.RealtimeNanoseconds, realtime);
+    /// <summary>The instant at which it was read, or just after it.</summary>
+    private HostInstant InstantOf(TscSnapshot snapshot) =>
+        snapshot.HasTriple ? new HostInstant(snapshot.Clock.HostTsc, snapshot.Clock.Realtime) : _machine.HostNow;
+
+    private long SinceCapture(HostInstant now) => ClockLine.DowntimeOf(_state, _host, GoesByTsc, now.HostTsc, now.Realtime);
 
     /// <summary>
     /// What KVM_SET_CLOCK is given. With a CLOCK_REALTIME it adds the time since: that of the capture; on one TSC, by which kvmclock is then corrected, that
@@ -156,8 +156,7 @@ public sealed class TscRestore
         unchecked(_state.ClockNanoseconds + (GoesByTsc ? (ulong)ElapsedAt(before) + heldNanoseconds : 0)),
         !Counts ? null
             : !GoesByTsc ? _state.RealtimeNanoseconds
-            : before.HasTriple ? before.Clock.Realtime
-            : _machine.RealtimeNow);
+            : InstantOf(before).Realtime);
 
     /// <summary>
     /// kvmclock of a guest that ran on is never taken back. Where it is ahead by no more than an earlier restore may have left it, it stays so.
@@ -214,22 +213,19 @@ public sealed class TscRestore
         // The two readings around the setting say how long it took, which is how far kvmclock can be off by it. A correction has in it how long the setting
         // before it took: those around both count then.
         var stepFour = batch.GetTriple();
+        var previous = stepFour;
         if (before.HasTriple)
             setClock = batch.Steps.Count;
         batch.SetClock(value);
         var clock = batch.GetTriple();
         var line = _state.Reading;
         line.Clock = unchecked(line.Clock + held);
-        Slot<KvmClockData>[] readings = [stepFour, clock];
         for (var i = 0; i < Corrections; i++)
         {
             batch.CorrectClock(clock, line, _isOneTsc ? _host.TscKHz : null, value);
             batch.SetClock(value);
-            clock = batch.GetTriple();
-            readings = [.. readings, clock];
+            (stepFour, previous, clock) = (previous, clock, batch.GetTriple());
         }
-
-        stepFour = readings[Math.Max(0, readings.Length - 3)];
 
         var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
         firstOffset ??= batch.Steps.Count;
@@ -271,11 +267,11 @@ public sealed class TscRestore
             ? vcpu.OffsetTicks
             : null;
 
-    private long PredictedOffset(KvmVcpuTscState vcpu, ulong hostTsc, ulong realtime) => unchecked((long)TscArithmetic.ResolveOffset(
+    private long PredictedOffset(KvmVcpuTscState vcpu, HostInstant now) => unchecked((long)TscArithmetic.ResolveOffset(
         ClockLine.SourceGuestTsc(_state, vcpu),
         _state.ClockNanoseconds,
-        hostTsc,
-        unchecked(_state.ClockNanoseconds + (Counts ? (ulong)SinceCapture(hostTsc, realtime) : 0)),
+        now.HostTsc,
+        unchecked(_state.ClockNanoseconds + (Counts ? (ulong)SinceCapture(now) : 0)),
         vcpu.TscKHz,
         _machine.HostTsc.RatioFor(vcpu.TscKHz)));
 
@@ -299,7 +295,7 @@ public sealed class TscRestore
     private TscSnapshot ReadBefore(IVMStop stop)
     {
         var before = _reading.Run(stop);
-        RestoreRules.RefuseDowntime(_machine, _state, _options);
+        RestoreRules.RefuseDowntime(_machine, _host, _state, _options);
         return before;
     }
 
@@ -309,16 +305,15 @@ public sealed class TscRestore
         if (_options.Force || !_guestHasRun)
             return;
         GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet(before, HeldBack(before)));
-        var hostTsc = before.HasTriple ? before.Clock.HostTsc : _machine.HostTscNow;
-        var realtime = before.HasTriple ? before.Clock.Realtime : _machine.RealtimeNow;
+        var instant = InstantOf(before);
         foreach (var vcpu in _state.Vcpus)
         {
             var values = before.Vcpus[vcpu.VcpuId];
-            var now = TscArithmetic.GuestTsc(hostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
+            var now = TscArithmetic.GuestTsc(instant.HostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
             var target = TscArithmetic.GuestTsc(
-                hostTsc,
+                instant.HostTsc,
                 _machine.HostTsc.RatioFor(vcpu.TscKHz),
-                unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, hostTsc, realtime))));
+                unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, instant))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }
     }

@@ -44,6 +44,7 @@ internal sealed record AttachCircumstances
     public static AttachCircumstances? Read(int processId)
     {
         var directory = $"/proc/{processId}";
+        var ownNamespace = KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user");
         return ProcessStatus.Read(directory) is { } target && ProcessStatus.Read("/proc/thread-self") is { } own
             ? new AttachCircumstances
             {
@@ -53,8 +54,8 @@ internal sealed record AttachCircumstances
                 Threads = [.. NumberedDirectory.Read($"{directory}/task").Select(id => ProcessStatus.Read($"{directory}/task/{id}")).OfType<ProcessStatus>()],
                 PtraceScope = Yama.PtraceScope,
                 IsDescendant = Descends(processId),
-                IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user"),
-                IsInitialUserNamespace = KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user") == InitialUserNamespace,
+                IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == ownNamespace,
+                IsInitialUserNamespace = ownNamespace == InitialUserNamespace,
                 CanSuspendFilters = File.Exists(OnlyWithCheckpointRestore),
                 FreezingGroup = Freezer.FreezingGroup(processId),
                 IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,

@@ -76,33 +76,34 @@ public sealed class ClockWatch
         long? exitsAt = null;
         while (!cancellationToken.IsCancellationRequested)
         {
-            Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
+            var readable = Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
             foreach (var occurred in clocks.Read())
                 Take(occurred);
-            exitsAt = TakeExits(exits, exitsAt);
+            exitsAt = TakeExits(exits, exitsAt, readable.Contains(exits.Descriptor));
             DoWhatIsDue(wake, cancellationToken);
-            RemoveEnded();
+            RemoveEnded(readable);
             while (_told.TryDequeue(out var told))
                 _tell(told);
         }
     }
 
-    private void Wait(KvmTrace clocks, KvmTrace? exits, SafeDescriptor wake, long? exitsAt)
+    private IReadOnlySet<int> Wait(KvmTrace clocks, KvmTrace? exits, SafeDescriptor wake, long? exitsAt)
     {
         List<int> descriptors = [wake.Number, clocks.Descriptor, .. _vms.Values.Select(vm => vm.Process.Number)];
         if (exits is not null)
             descriptors.Add(exits.Descriptor);
         var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
-        LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
-        if (LibC.IsReadable(wake.Number))
+        var readable = LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
+        if (readable.Contains(wake.Number))
             LibC.TakeSignal(wake);
+        return readable;
     }
 
     /// <summary>Exits are many, and only tell that it may be worth a look: they are gathered for a while.</summary>
-    private long? TakeExits(KvmTrace exits, long? exitsAt)
+    private long? TakeExits(KvmTrace exits, long? exitsAt, bool hasSome)
     {
         if (exitsAt is null)
-            return LibC.IsReadable(exits.Descriptor) ? Now + GatheringMilliseconds : null;
+            return hasSome ? Now + GatheringMilliseconds : null;
         if (exitsAt > Now)
             return exitsAt;
         foreach (var process in exits.Read().Select(occurred => ProcessOf(occurred.ThreadId)).Distinct())
@@ -223,9 +224,9 @@ public sealed class ClockWatch
         vm.PauseLookAt = Now;
     }
 
-    private void RemoveEnded()
+    private void RemoveEnded(IReadOnlySet<int> readable)
     {
-        foreach (var (id, vm) in _vms.Where(vm => LibC.IsReadable(vm.Value.Process.Number)).ToArray())
+        foreach (var (id, vm) in _vms.Where(vm => readable.Contains(vm.Value.Process.Number)).ToArray())
         {
             _vms.Remove(id);
             vm.Dispose();

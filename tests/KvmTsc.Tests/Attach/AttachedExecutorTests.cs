@@ -643,13 +643,7 @@ public sealed class AttachedExecutorTests(Programs programs)
 
     private static T Stop<T>(IVMExecutor executor, Func<IVMStop, T> work) => executor.WhileStopped(work, CancellationToken.None).Result;
 
-    private static void Stop(IVMExecutor executor, Action<IVMStop> work) => executor.WhileStopped(
-        stop =>
-        {
-            work(stop);
-            return 0;
-        },
-        CancellationToken.None);
+    private static void Stop(IVMExecutor executor, Action<IVMStop> work) => executor.WhileStopped(work, CancellationToken.None);
 
     private static (KvmClockData Clock, Dictionary<int, long> Offsets) Read(AttachedExecutor executor, ProcessMachine machine)
     {

@@ -41,7 +41,7 @@ public sealed class GuestClockTests
     [Fact]
     public void With_a_realtime_the_time_since_is_added()
     {
-        var realtime = _machine.RealtimeNow;
+        var realtime = _machine.HostNow.Realtime;
         _machine.SimulatedHost.Time.Advance(TimeSpan.FromSeconds(90));
         var clock = GuestClock.Set(_machine, 5, realtime, force: false, CancellationToken.None);
         Assert.InRange(clock.ClockNanoseconds, 90_000_000_005ul, 90_000_010_000ul);
@@ -57,7 +57,7 @@ public sealed class GuestClockTests
     public void A_realtime_in_the_future_is_refused_even_by_force(ulong ahead, string distance)
     {
         var exception = Refusal.Of(
-            _machine, KvmErrorId.RealtimeInFuture, () => GuestClock.Set(_machine, 5, _machine.RealtimeNow + ahead, force: true, CancellationToken.None));
+            _machine, KvmErrorId.RealtimeInFuture, () => GuestClock.Set(_machine, 5, _machine.HostNow.Realtime + ahead, force: true, CancellationToken.None));
         Assert.Contains(distance.Replace("0.000000", "0", StringComparison.Ordinal), exception.Message, StringComparison.Ordinal);
     }
 
@@ -75,7 +75,7 @@ public sealed class GuestClockTests
     public void What_counts_is_where_the_clock_will_be_with_the_time_since()
     {
         _machine.RunGuest();
-        var realtime = _machine.RealtimeNow;
+        var realtime = _machine.HostNow.Realtime;
         GuestClock.Set(_machine, 1UL << 40, null, force: false, CancellationToken.None);
         _machine.SimulatedHost.Time.Advance(TimeSpan.FromSeconds(10));
         GuestClock.Set(_machine, (1UL << 40) + 1_000_000, realtime, force: false, CancellationToken.None);

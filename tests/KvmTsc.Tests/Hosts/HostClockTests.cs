@@ -22,9 +22,26 @@ public sealed class HostClockTests
     [Fact]
     public void All_clocks_of_this_host_go_on()
     {
-        var (tsc, realtime, raw, suspended) = HostClock.ReadAll();
+        var (now, raw, suspended) = HostClock.ReadAll();
         var later = HostClock.ReadAll();
-        Assert.True(later.HostTsc > tsc && later.Realtime > realtime && later.MonotonicRaw > raw);
+        Assert.True(later.Now.HostTsc > now.HostTsc && later.Now.Realtime > now.Realtime && later.MonotonicRaw > raw);
         Assert.InRange(Math.Abs((double)later.Suspended - suspended), 0, 1e6);
+    }
+
+    /// <summary>A restore took a host's TSC for another one, since its clocks were read a millisecond apart.</summary>
+    [Theory]
+    [InlineData(new ulong[] { 3_000_000, 500, 3_000_000 }, 2)] // interrupted at first
+    [InlineData(new ulong[] { 9000, 400 }, 1)] // good enough at once
+    [InlineData(new ulong[] { 50_000, 40_000, 30_000, 60_000 }, 3)] // never good enough
+    public void Of_several_readings_the_one_counts_that_took_least(ulong[] ticks, int expected)
+    {
+        var (tsc, readings) = (100UL, 0);
+        var taken = HostClock.Tightest(() => tsc, before =>
+        {
+            Assert.Equal(tsc, before);
+            tsc += ticks[readings % ticks.Length];
+            return ++readings;
+        });
+        Assert.Equal(expected, taken);
     }
 }

@@ -1,6 +1,7 @@
 using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Execution;
+using KvmTsc.Local;
 using KvmTsc.SelfTest;
 using KvmTsc.Tests.Semantics;
 using KvmTsc.Tests.Simulation;
@@ -109,23 +110,16 @@ public sealed class OffsetTests : IDisposable
     }
 
     /// <summary>
-    /// To what the kernel needs between its readings of TSC and CLOCK_REALTIME. What it would be off by else takes days to be more; see GuestTscTests.
+    /// To what the kernel needs between its readings of TSC and CLOCK_REALTIME, which is more where the host itself is interrupted there: the best of some is
+    /// looked at. What it would be off by else takes days to be more; see GuestTscTests.
     /// </summary>
     [Fact]
     public void Kvmclock_goes_on_where_offsets_are_written()
     {
+        const int Tries = 10;
         var machine = _host.Create(2);
         var offset = GuestTsc.ReadOffsets(machine, [0], CancellationToken.None)[0].OffsetTicks;
-        foreach (var id in machine.VcpuIds)
-            machine.ReadGuestTsc(id);
-        var before = Raw.GetClock(machine);
-        Assert.True(before.HasTriple);
-        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: true, CancellationToken.None);
-        foreach (var id in machine.VcpuIds)
-            machine.ReadGuestTsc(id);
-        var after = Raw.GetClock(machine);
-        var due = before.Clock + PvclockScale.ToNanoseconds(machine.HostTsc.KHz).Apply(after.HostTsc - before.HostTsc);
-        Assert.InRange(TscArithmetic.Distance(due, after.Clock), -2_000, 2_000);
+        Assert.InRange(Enumerable.Range(0, Tries).Select(_ => ErrorOfAWrite(machine, offset)).MinBy(Math.Abs), -2_000, 2_000);
     }
 
     /// <summary>What the engine foresees is also what happens when the kernel is asked all the same, and then it is undone.</summary>
@@ -149,5 +143,19 @@ public sealed class OffsetTests : IDisposable
         Assert.Empty(outcome.UndoFailures);
 
         Assert.All(GuestTsc.ReadFrequencies(machine, null, CancellationToken.None), vcpu => Assert.Equal(kHz, vcpu.TscKHz));
+    }
+
+    /// <summary>By how much kvmclock is off after an offset was written, in nanoseconds.</summary>
+    private static long ErrorOfAWrite(LocalMachine machine, long offset)
+    {
+        foreach (var id in machine.VcpuIds)
+            machine.ReadGuestTsc(id);
+        var before = Raw.GetClock(machine);
+        Assert.True(before.HasTriple);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: true, CancellationToken.None);
+        foreach (var id in machine.VcpuIds)
+            machine.ReadGuestTsc(id);
+        var after = Raw.GetClock(machine);
+        return TscArithmetic.Distance(before.Clock + PvclockScale.ToNanoseconds(machine.HostTsc.KHz).Apply(after.HostTsc - before.HostTsc), after.Clock);
     }
 }

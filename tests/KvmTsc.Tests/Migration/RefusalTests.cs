@@ -107,7 +107,7 @@ public sealed class RefusalTests
     {
         var state = Save(Ran(s_source, 0));
         var machine = Machine(s_destination, 0);
-        var now = state.With(realtime: machine.RealtimeNow);
+        var now = state.With(realtime: machine.HostNow.Realtime);
         Restore(machine, now);
     }
 

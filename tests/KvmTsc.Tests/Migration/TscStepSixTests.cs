@@ -19,7 +19,7 @@ public sealed class TscStepSixTests
         migration.Time.Advance(50_000_000_000);
 
         GuestTsc.SetFrequencies(destination, frequencies.ToDictionary(one => one.VcpuId, one => one.TscKHz), force: false, CancellationToken.None);
-        var realtime = Math.Min(clock.RealtimeNanoseconds!.Value, destination.RealtimeNow);
+        var realtime = Math.Min(clock.RealtimeNanoseconds!.Value, destination.HostNow.Realtime);
         var now = GuestClock.Set(destination, clock.ClockNanoseconds, realtime, force: false, CancellationToken.None);
         var scaled = GuestTsc.ReadFrequencies(destination, null, CancellationToken.None);
         var resolved = offsets.Zip(frequencies, scaled).Select(vcpu =>

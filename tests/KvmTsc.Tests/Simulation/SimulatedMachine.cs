@@ -78,9 +78,7 @@ internal sealed class SimulatedMachine : Machine
 
     public override bool GuestHasRun => _guestHasRun;
 
-    public override ulong RealtimeNow => SimulatedHost.Realtime;
-
-    public override ulong HostTscNow => SimulatedHost.Tsc;
+    public override HostInstant HostNow => new(SimulatedHost.Tsc, SimulatedHost.Realtime);
 
     public override IReadOnlyList<KvmVcpu> DescribeVcpus() =>
         [.. VcpuIds.Select(id => new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId: null, KvmVcpuState.Stopped))];

@@ -1,4 +1,5 @@
 using KvmTsc.Arithmetic;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 
 namespace KvmTsc.Migration.Preflight;
@@ -13,11 +14,12 @@ internal sealed record MigrationForecast(ResidualMeasure MeasuredBy, long Downti
     /// <summary>What a ppm makes in a day, in seconds.</summary>
     public const double SecondsPerDay = 0.0864;
 
-    public static MigrationForecast Of(KvmTscState state, Machine destination, TscDowntime policy, double secondsToCome)
+    public static MigrationForecast Of(KvmTscState state, Machine destination, KvmHostIdentity host, TscDowntime policy, double secondsToCome)
     {
-        var (host, hostTsc) = (destination.Host, destination.HostTscNow);
-        var measure = ClockLine.MeasureOf(policy, ClockLine.IsOneTsc(state, host, hostTsc));
-        var downtime = Math.Max(0, ClockLine.DowntimeOf(state, host, hostTsc, destination.RealtimeNow)) + (long)(secondsToCome * 1e9);
+        var now = destination.HostNow;
+        var isOneTsc = ClockLine.IsOneTsc(state, host, now.HostTsc);
+        var measure = ClockLine.MeasureOf(policy, isOneTsc);
+        var downtime = Math.Max(0, ClockLine.DowntimeOf(state, host, isOneTsc, now.HostTsc, now.Realtime)) + (long)(secondsToCome * 1e9);
         var elapsed = ClockLine.ElapsedOf(policy, downtime, sinceSetting: 0);
         return new MigrationForecast(measure, downtime, ClockLine.BoundOf(state, host, measure, elapsed), DriftOf(state, destination));
     }

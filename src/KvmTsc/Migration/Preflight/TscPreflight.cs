@@ -87,10 +87,11 @@ public sealed class TscPreflight
 
     private (MigrationForecast Forecast, bool Obeys) Compare(KvmTscState state, Machine destination)
     {
-        var refused = RestoreRules.Of(destination, state, _options.Restore, _options.DowntimeSeconds).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
-        var forecast = MigrationForecast.Of(state, destination, _options.Restore.Downtime, _options.DowntimeSeconds);
+        var host = destination.Host;
+        var refused = RestoreRules.Of(destination, host, state, _options.Restore, _options.DowntimeSeconds).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
+        var forecast = MigrationForecast.Of(state, destination, host, _options.Restore.Downtime, _options.DowntimeSeconds);
         if (_options.Restore.Downtime == TscDowntime.Count)
-            CompareClocks(state, destination.Host, forecast.MeasuredBy);
+            CompareClocks(state, host, forecast.MeasuredBy);
         if (forecast.DriftPpm is { } ppm)
             TellDrift(ppm, state.Vcpus.Min(vcpu => vcpu.TscKHz));
         return (forecast, refused == 0);
