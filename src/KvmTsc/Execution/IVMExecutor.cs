@@ -6,6 +6,11 @@ namespace KvmTsc.Execution;
 /// </summary>
 public interface IVMExecutor
 {
+    /// <summary>
+    /// Whether the VM would have ended with this process, had that died within the last stop: its VMM's own seccomp filter forbids what was done there.
+    /// </summary>
+    bool DeathIsLethal => false;
+
     /// <summary>Stops the VM's vCPUs outside of <c>KVM_RUN</c>, does something while they stand still, and lets them go on.</summary>
     /// <param name="work">What to do; it runs batches one after another, on whatever thread it is called.</param>
     /// <param name="cancellationToken">Gives up waiting for the stop; a stop that is had is not cancelled.</param>

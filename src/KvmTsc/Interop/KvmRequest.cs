@@ -31,6 +31,10 @@ internal static class KvmRequest
     public static readonly nuint GetDeviceAttr = Ioctl.Iow<KvmDeviceAttr>(Kvm, 0xE2);
     public static readonly nuint HasDeviceAttr = Ioctl.Iow<KvmDeviceAttr>(Kvm, 0xE3);
 
+    /// <summary>Those that batches are made of, to a VM and to its vCPUs.</summary>
+    public static readonly (nuint[] VM, nuint[] Vcpu) OfBatches =
+        ([GetClock, SetClock], [GetMsrs, SetMsrs, SetTscKHz, GetTscKHz, KvmclockCtrl, SetDeviceAttr, GetDeviceAttr, HasDeviceAttr]);
+
     private static readonly Dictionary<nuint, string> s_names = new()
     {
         [GetApiVersion] = "KVM_GET_API_VERSION",

@@ -19,6 +19,7 @@ internal static partial class LibC
     public const int PTRACE_LISTEN = 0x4208;
     public const int PTRACE_GETSIGMASK = 0x420A;
     public const int PTRACE_SETSIGMASK = 0x420B;
+    public const int PTRACE_SECCOMP_GET_FILTER = 0x420C;
     public const int PTRACE_GET_RSEQ_CONFIGURATION = 0x420F;
     public const int PTRACE_O_TRACESYSGOOD = 1;
     public const int PTRACE_O_TRACECLONE = 8;

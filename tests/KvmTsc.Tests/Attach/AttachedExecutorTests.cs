@@ -349,15 +349,31 @@ public sealed class AttachedExecutorTests(Programs programs)
         Assert.Equal(before, machine.VcpuIds.Select(id => OffsetInDebugfs(machine, id)));
     }
 
-    [Fact]
-    public void A_process_under_a_seccomp_filter_is_worked_in_by_an_administrator()
+    [Theory]
+    [InlineData(false, "filter")] // as QEMU has it: what is done here is not forbidden
+    [InlineData(true, "strict")] // as Firecracker has it
+    [InlineData(true, "filter", "strict")]
+    public void A_process_under_a_seccomp_filter_is_worked_in_by_an_administrator(bool isLethal, params string[] filters)
     {
-        using var other = OtherProcess.StartReady(programs.VMs, [.. s_running, "filter"]);
+        using var other = OtherProcess.StartReady(programs.VMs, [.. filters, .. s_running]);
         var machine = RunningVM(other);
         var before = TracesIn(other.Id);
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 777L), force: true, CancellationToken.None);
         Assert.All(machine.VcpuIds, id => Assert.Equal(777, OffsetInDebugfs(machine, id)));
         Assert.Equal(before, TracesIn(other.Id));
+        Assert.Equal(isLethal, machine.Executor.DeathIsLethal);
+        Assert.Equal(isLethal, TscPreflight.Run(machine, null, new TscPreflightOptions(), CancellationToken.None).Result.Findings.Any(finding => finding.Check == "SeccompLethal"));
+    }
+
+    /// <summary>The first vCPU's thread may not set offsets, that of the second may.</summary>
+    [Fact]
+    public void Under_a_seccomp_filter_a_thread_carries_that_may()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "thread", "strict", "spin", "1", "join", "vcpu", "0", "1", "spin", "2");
+        var machine = RunningVM(other);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 777L), force: true, CancellationToken.None);
+        Assert.All(machine.VcpuIds, id => Assert.Equal(777, OffsetInDebugfs(machine, id)));
+        Assert.False(machine.Executor.DeathIsLethal);
     }
 
     [Fact]

@@ -13,6 +13,7 @@
  *   thread          has another thread, which ends, do the rest up to "join"
  *   fork            forks a child that keeps all descriptors
  *   filter          forbids itself a system call by seccomp
+ *   strict          forbids itself to set offsets by seccomp, as a VMM does that knows its own ioctls
  *   user ID         becomes another user
  *
  * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
@@ -28,6 +29,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,11 +146,11 @@ static void add_thread(void *(*work)(void *))
     sem_wait(&printed);
 }
 
-static void filter(void)
+static void filter(int at, unsigned int forbidden)
 {
     struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chroot, 0, 1),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, forbidden, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -244,7 +246,9 @@ static void *follow(void *unused)
         else if (!strcmp(*argument, "fork"))
             fork_child();
         else if (!strcmp(*argument, "filter"))
-            filter();
+            filter(offsetof(struct seccomp_data, nr), SYS_chroot);
+        else if (!strcmp(*argument, "strict"))
+            filter(offsetof(struct seccomp_data, args[1]), KVM_SET_DEVICE_ATTR);
         else if (!strcmp(*argument, "user"))
             become(next_number());
         else

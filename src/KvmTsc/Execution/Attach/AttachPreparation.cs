@@ -19,7 +19,7 @@ internal sealed class AttachPreparation : IDisposable
         Memory = memory;
         Maps = ReadMaps();
         ProcessInnermostId = circumstances.Target.InnermostId;
-        SuspendsSeccomp = circumstances.Threads.Any(thread => thread.IsFiltered);
+        IsFiltered = circumstances.Threads.Any(thread => thread.IsFiltered);
         MapsFile = SELinux.Forbids(target.ProcessId, "process", "execmem");
         Signal = Array.Find(s_signals, signal => !circumstances.Target.Catches(signal));
         Instructions = Attach.Instructions.Find(Maps, memory) ?? default;
@@ -54,8 +54,8 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>The signal that the payload sends to itself when it is done.</summary>
     public int Signal { get; }
 
-    /// <summary>Whether a seccomp filter has to be suspended.</summary>
-    public bool SuspendsSeccomp { get; }
+    /// <summary>Whether any of its threads is under a seccomp filter.</summary>
+    public bool IsFiltered { get; }
 
     /// <summary>Whether the process may have no executable memory but that of files.</summary>
     public bool MapsFile { get; }

@@ -48,6 +48,7 @@ internal static class AttachRehearsal
                 using var stop = AttachedStop.TryStop(executor, preparation, first);
                 stop?.Run(first);
                 stop?.Run(Batch());
+                SeccompJudge.Rehearse(preparation);
             }
         }
         finally

@@ -9,6 +9,9 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     public AttachPhases? LastPhases { get; internal set; }
 
     /// <inheritdoc/>
+    public bool DeathIsLethal { get; internal set; }
+
+    /// <inheritdoc/>
     public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
     {
         AttachRehearsal.Once();

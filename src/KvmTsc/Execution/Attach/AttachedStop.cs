@@ -13,6 +13,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
     private readonly AttachedExecutor _executor;
     private readonly AttachPreparation _preparation;
     private readonly StoppedThreads _threads;
+    private readonly SeccompJudge _seccomp;
     private readonly Stopwatch _clock;
     private readonly ResumeWatch? _watch;
     private Carrier? _carrier;
@@ -26,6 +27,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
         _executor = executor;
         _preparation = preparation;
         _threads = new StoppedThreads(preparation);
+        _seccomp = new SeccompJudge(preparation);
         _watch = watch;
         _clock = watch?.SinceFirst ?? new Stopwatch();
     }
@@ -129,7 +131,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
     /// <summary>As soon as a thread is there that was in the guest, it begins its flight; the others arrive meanwhile.</summary>
     private void Welcome(Tracee thread)
     {
-        if (_carrier is null && thread.CarrierRank == 0 && !thread.IsInGroupStop)
+        if (_carrier is null && thread.CarrierRank == 0 && !thread.IsInGroupStop && !_seccomp.Forbids(thread))
             TryBecomeCarrier(thread);
     }
 
@@ -143,8 +145,9 @@ internal sealed class AttachedStop : IVMStop, IDisposable
         // A carrier that flies already was in a system call.
         if (_threads.All.Exists(thread => thread.IsInRestartableSequence(_preparation.Memory)))
             return false;
-        if (_carrier is null && !_threads.All.Where(thread => thread.CarrierRank >= 0).OrderBy(thread => thread.CarrierRank).Any(TryBecomeCarrier) && !TryBorrow())
+        if (_carrier is null && !Candidates().Any(TryBecomeCarrier) && !TryBorrow())
             return false;
+        _executor.DeathIsLethal = _carrier!.SuspendsSeccomp;
         _carrier!.Land(HoldCount, _threads.StopStarted);
         _next = _carrier.Place(_next?.HoldCount == HoldCount ? _next : ImageOf(_next?.Batch ?? new IoctlBatch()), Held);
         var index = 0;
@@ -153,6 +156,9 @@ internal sealed class AttachedStop : IVMStop, IDisposable
         _stopped = Elapsed;
         return true;
     }
+
+    private IEnumerable<Tracee> Candidates() =>
+        _threads.All.Where(thread => thread.CarrierRank >= 0).OrderBy(_seccomp.Forbids).ThenBy(thread => thread.CarrierRank);
 
     /// <summary>
     /// Has a thread carry that runs no vCPU: of a VM that never ran no other is known, and those of vCPUs may be such that they cannot.
@@ -165,7 +171,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
 
     private bool TryBecomeCarrier(Tracee thread)
     {
-        _carrier = new Carrier(_preparation, thread);
+        _carrier = new Carrier(_preparation, thread, _seccomp.Forbids(thread));
         if (_carrier.TryStart())
             return true;
         _carrier = null;

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using KvmTsc.Interop;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -13,6 +14,7 @@ internal sealed class Carrier
     private const int SysClose = 3;
     private const int SysMmap = 9;
     private const int SysMunmap = 11;
+    private const int SysSigreturn = 15;
     private const int SysTgkill = 234;
     private const int MapFixedNoReplace = 0x100000;
 
@@ -28,19 +30,26 @@ internal sealed class Carrier
     private bool _isLate;
 
     /// <summary>Prepares a thread that stands still.</summary>
-    public Carrier(AttachPreparation preparation, Tracee thread)
+    /// <param name="preparation">What was found out before.</param>
+    /// <param name="thread">The thread.</param>
+    /// <param name="suspendsSeccomp">Whether its seccomp filter forbids what it is to do.</param>
+    public Carrier(AttachPreparation preparation, Tracee thread, bool suspendsSeccomp)
     {
         if (thread.Regs.Cs != UserRegs.Code64)
             throw AttachErrors.Unsupported($"{preparation.Target.VMName} runs in a 32-bit process.", "Run a 64-bit VMM.");
         _preparation = preparation;
         Thread = thread;
+        SuspendsSeccomp = suspendsSeccomp;
         _home = thread.Home;
         _homeMask = thread.ReadSignalMask();
-        _frames = Frames(Flight());
+        _frames = Frames(Flight(preparation, thread.InnermostId));
     }
 
     /// <summary>The thread.</summary>
     public Tracee Thread { get; }
+
+    /// <summary>Whether its seccomp filter forbids what it is to do, and is suspended: until it comes home, or we die.</summary>
+    public bool SuspendsSeccomp { get; }
 
     /// <summary>Whether it is on its way with a batch that takes too long: it finishes it without us.</summary>
     public bool IsLateWithBatch => _isLate && _isAtPayload;
@@ -57,12 +66,12 @@ internal sealed class Carrier
             return false;
         // A thread that stands at a system call, as it does on these ways, when we die is sent by the kernel the signal that it stopped with: SIGTRAP,
         // which would be pending or end its process, unless it is told to stop with what is no signal.
-        if (_preparation.SuspendsSeccomp || _preparation.MapsFile)
-            Thread.SetOptions(LibC.PTRACE_O_TRACESYSGOOD | (_preparation.SuspendsSeccomp ? LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
+        if (SuspendsSeccomp || _preparation.MapsFile)
+            Thread.SetOptions(LibC.PTRACE_O_TRACESYSGOOD | (SuspendsSeccomp ? LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
         Thread.IsDiverted = true;
         Thread.WriteSignalMask(FlightMask);
         int? file = _preparation.MapsFile ? OpenFile() : null;
-        Thread.WriteRegs(_frames.StartWith(MapCode(file)));
+        Thread.WriteRegs(_frames.StartWith(MapCode(_preparation, file)));
         _isInFlight = true;
         Thread.Resume(0);
         return true;
@@ -88,7 +97,7 @@ internal sealed class Carrier
             throw _isLate ? AttachErrors.Late(_preparation.Target) : AttachErrors.MayNotMap(_preparation.Target, error);
         }
 
-        _frames = Frames(Flight(result));
+        _frames = Frames(Flight(_preparation, Thread.InnermostId, result));
         Write(_frames.Address, _frames.Bytes, "the stack");
         return result.Value;
     }
@@ -199,23 +208,46 @@ internal sealed class Carrier
         // Where the payload was not in place yet, the frames lead home from where the carrier stands.
         if (_isAtPayload)
             Thread.WriteRegs(_frames.EndWith(Unmap));
-        if (_preparation.SuspendsSeccomp && Thread.IsDiverted)
+        if (SuspendsSeccomp && Thread.IsDiverted)
             Thread.RunTo(_home.Rip, new Patience(s_patienceForBatch));
+    }
+
+    /// <summary>All that a carrier may have to do, with the addresses that it comes from, and nobody could do for it after a death.</summary>
+    public static IEnumerable<(SignalFrames.Call Call, ulong Address)> CallsIn(AttachPreparation preparation)
+    {
+        int? file = preparation.MapsFile ? 0 : null;
+        SignalFrames.Call[] flight = [new(SysSigreturn, 0), MapCode(preparation, file), .. Flight(preparation, preparation.ProcessInnermostId, file)];
+        return flight
+            .Concat(file is null ? [] : [new(SysOpen, preparation.Address)])
+            .Select(call => (call, preparation.Instructions.SyscallReturn))
+            .Concat(Ioctls(preparation).Select(call => (call, preparation.Address)));
+    }
+
+    private static IEnumerable<SignalFrames.Call> Ioctls(AttachPreparation preparation)
+    {
+        var (toVM, toVcpus) = KvmRequest.OfBatches;
+        var vcpu = preparation.Target.VcpuDescriptors.Values.First();
+        return toVM.Select(request => (preparation.Target.VMDescriptor, request))
+            .Concat(toVcpus.Select(request => (vcpu, request)))
+            .Select(to => new SignalFrames.Call(SystemCall.Ioctl, (uint)to.Item1, to.request, preparation.Address));
     }
 
     private ulong FlightMask => ~(1UL << (_preparation.Signal - 1));
 
-    private SignalFrames.Call Unmap => new(SysMunmap, _preparation.Address, (ulong)_preparation.Length);
+    private SignalFrames.Call Unmap => UnmapIn(_preparation);
 
-    private SignalFrames.Call MapCode(int? file) => Map(_preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC, file);
+    private static SignalFrames.Call UnmapIn(AttachPreparation preparation) => new(SysMunmap, preparation.Address, (ulong)preparation.Length);
+
+    private static SignalFrames.Call MapCode(AttachPreparation preparation, int? file) =>
+        Map(preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC, file);
 
     /// <summary>What follows the mapping of the code.</summary>
-    private SignalFrames.Call[] Flight(int? file = null) =>
+    private static SignalFrames.Call[] Flight(AttachPreparation preparation, int thread, int? file = null) =>
     [
-        .. _preparation.MapsFile ? [new SignalFrames.Call(SysClose, (ulong)(file ?? 0))] : Array.Empty<SignalFrames.Call>(),
-        Map(_preparation.Address + Payload.DataOffset, _preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE, file: null),
-        new(SysTgkill, (ulong)_preparation.ProcessInnermostId, (ulong)Thread.InnermostId, (ulong)_preparation.Signal),
-        Unmap,
+        .. file is { } descriptor ? [new SignalFrames.Call(SysClose, (ulong)descriptor)] : Array.Empty<SignalFrames.Call>(),
+        Map(preparation.Address + Payload.DataOffset, preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE, file: null),
+        new(SysTgkill, (ulong)preparation.ProcessInnermostId, (ulong)thread, (ulong)preparation.Signal),
+        UnmapIn(preparation),
     ];
 
     private static SignalFrames.Call Map(ulong address, int length, int protection, int? file) => new(

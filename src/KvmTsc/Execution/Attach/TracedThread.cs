@@ -9,9 +9,13 @@ namespace KvmTsc.Execution.Attach;
 internal abstract unsafe class TracedThread
 {
     private const int MaximumXstate = 16384;
+    private const int MaximumFilter = 4096; // BPF_MAXINSNS
 
     [ThreadStatic]
     private static byte[]? t_xstate;
+
+    [ThreadStatic]
+    private static ClassicBpf.Instruction[]? t_filter;
 
     /// <summary>Why a thread stands still.</summary>
     /// <param name="Signal">The signal, SIGTRAP for what is none.</param>
@@ -98,6 +102,21 @@ internal abstract unsafe class TracedThread
             var vector = new LibC.IoVector { Base = (nint)start, Length = (nuint)buffer.Length };
             Check(LibC.Ptrace(LibC.PTRACE_GETREGSET, ThreadId, LibC.NT_X86_XSTATE, (nint)(&vector)));
             return buffer.AsSpan(0, (int)vector.Length);
+        }
+    }
+
+    /// <summary>Reads one of its seccomp filters, 0 that which was added last.</summary>
+    /// <param name="index">Which.</param>
+    /// <param name="program">The filter.</param>
+    /// <returns>0, else the errno: ENOENT after the first one, EINVAL where it has none.</returns>
+    public int ReadSeccompFilter(int index, out ClassicBpf.Instruction[] program)
+    {
+        var buffer = t_filter ??= new ClassicBpf.Instruction[MaximumFilter];
+        fixed (ClassicBpf.Instruction* start = buffer)
+        {
+            var result = LibC.Ptrace(LibC.PTRACE_SECCOMP_GET_FILTER, ThreadId, index, (nint)start);
+            program = result < 0 ? [] : buffer[..result];
+            return Math.Max(0, -result);
         }
     }
 

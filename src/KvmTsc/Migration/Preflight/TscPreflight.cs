@@ -68,6 +68,7 @@ public sealed class TscPreflight
     {
         if (CanAttach(source, MigrationSide.Source) && IsAble(source, MigrationSide.Source))
             _findings.Succeeds(MigrationSide.Source, () => State = KvmTscState.Save(source, force: true, _cancellationToken));
+        TellLethal(MigrationSide.Source, source);
         _sourceStopped = State?.StoppedMicroseconds;
     }
 
@@ -170,7 +171,20 @@ public sealed class TscPreflight
             _findings.Obeys(MigrationSide.Destination, RestoreRules.ByJudgement(() => restore.RefuseBackwards(before)));
         }
 
+        TellLethal(MigrationSide.Destination, destination);
         return stopped;
+    }
+
+    private void TellLethal(MigrationSide side, Machine machine)
+    {
+        if (!machine.Executor.DeathIsLethal)
+            return;
+        _findings.Add(
+            FindingSeverity.Warning,
+            side,
+            "SeccompLethal",
+            $"The VMM of {machine.Identity.Name} forbids itself by seccomp what is done there, which is suspended for as long as KvmTsc works: if KvmTsc is killed just then, the VMM is, too.",
+            "Let nothing end KvmTsc meanwhile (a time limit, the OOM killer), or start the VMM without its filter.");
     }
 
     private bool CanAttach(Machine machine, MigrationSide side) =>
