@@ -9,6 +9,8 @@
  *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
  *   stuck           has a thread that no signal interrupts, until told
  *   idle            has a thread that waits
+ *   decoy N         has a thread that waits, named as that of a vCPU
+ *   busy            has a thread that reads all the time
  *   epoll           has a thread that waits until something, a stop, ends its wait, and then ends
  *   thread          has another thread, which ends, do the rest up to "join"
  *   fork            forks a child that keeps all descriptors
@@ -126,6 +128,23 @@ static void *be_idle(void *unused)
     return unused;
 }
 
+static void *be_decoy(void *name)
+{
+    pthread_setname_np(pthread_self(), name);
+    return be_idle(NULL);
+}
+
+static void *be_busy(void *unused)
+{
+    static char block[32768];
+    int zero = open("/dev/zero", O_RDONLY);
+
+    sem_post(&printed);
+    while (read(zero, block, sizeof block) > 0)
+        ;
+    return unused;
+}
+
 /* The kernel does not restart this wait by itself; see signal(7). */
 static void *be_polling(void *unused)
 {
@@ -138,11 +157,11 @@ static void *be_polling(void *unused)
     return unused;
 }
 
-static void add_thread(void *(*work)(void *))
+static void add_thread(void *(*work)(void *), void *argument)
 {
     pthread_t thread;
 
-    pthread_create(&thread, NULL, work, NULL);
+    pthread_create(&thread, NULL, work, argument);
     sem_wait(&printed);
 }
 
@@ -234,11 +253,18 @@ static void *follow(void *unused)
         else if (!strcmp(*argument, "spin"))
             start(next_number(), 1);
         else if (!strcmp(*argument, "stuck"))
-            add_thread(be_stuck);
+            add_thread(be_stuck, NULL);
         else if (!strcmp(*argument, "epoll"))
-            add_thread(be_polling);
+            add_thread(be_polling, NULL);
         else if (!strcmp(*argument, "idle"))
-            add_thread(be_idle);
+            add_thread(be_idle, NULL);
+        else if (!strcmp(*argument, "busy"))
+            add_thread(be_busy, NULL);
+        else if (!strcmp(*argument, "decoy")) {
+            static char name[16];
+            snprintf(name, sizeof name, "vcpu%d", next_number());
+            add_thread(be_decoy, name);
+        }
         else if (!strcmp(*argument, "thread"))
             in_thread();
         else if (!strcmp(*argument, "join"))

@@ -35,6 +35,12 @@ internal static class AttachErrors
         $"{target.VMName} may map no executable memory (SELinux execmem), and could not open its own program for that (/proc/self/exe): {(error is { } number ? Marshal.GetPInvokeErrorMessage(-number) : "a signal came")}. Nothing was changed.",
         "Let its domain open and map its program, or have executable memory (ausearch -m avc).");
 
+    /// <summary>The VM was resumed, and not seen to be.</summary>
+    public static KvmException Unseen(AttachTarget target, int threadId) => new(
+        KvmErrorId.AttachFailed,
+        $"{target.VMName} was resumed by thread {threadId}, which is not one of those that are named as its vCPUs' threads are. Its guest runs; nothing was changed.",
+        "Restore without -AtResume, with -Force, or start the VM anew.");
+
     /// <summary>A thread comes to no stop.</summary>
     public static KvmException Stuck(AttachTarget target, int threadId, char? state) => state == 'D'
         ? new(

@@ -6,9 +6,9 @@ namespace KvmTsc.Execution.Attach;
 
 /// <summary>
 /// Waits for a VM to be resumed, and holds each of its vCPUs at its entry into <c>KVM_RUN</c>: after its VMM has restored what it
-/// restores, and before the guest executes an instruction. Where all vCPUs have run and debugfs tells by which threads, only these are watched, as
-/// long as they live: they wait for that moment anyway. Else nothing tells which thread will run a vCPU, so that the system calls of every thread are
-/// watched, those of new threads too; all but that one go on.
+/// restores, and before the guest executes an instruction. Where all vCPUs have run and debugfs tells by which threads, or the VMM names those that will, only these
+/// are watched, as long as they live: they wait for that moment anyway. Else nothing tells which thread will run a vCPU, so that the system calls of every thread
+/// are watched, those of new threads too; all but that one go on.
 /// </summary>
 /// <remarks>
 /// A thread is not held at the system call's entry, where it could run nothing else, but is let into it with a stop pending:
@@ -22,6 +22,8 @@ internal sealed class ResumeWatch : IDisposable
 
     private static readonly TimeSpan s_longestHold = TimeSpan.FromSeconds(5);
 
+    private static readonly TimeSpan s_betweenSearches = TimeSpan.FromMilliseconds(200);
+
     private static readonly TimeSpan s_timeWithoutTurn = TimeSpan.FromMilliseconds(100);
 
     private readonly AttachPreparation _preparation;
@@ -31,7 +33,9 @@ internal sealed class ResumeWatch : IDisposable
     private readonly Stopwatch _sinceBegin = new();
     private readonly Stopwatch _sinceFirst = new();
     private readonly Stopwatch _sinceTurn = new();
+    private readonly Stopwatch _sinceSearch = new();
     private readonly HashSet<int> _arriving = [];
+    private readonly IReadOnlyList<int> _vcpuThreads;
     private bool _watchesAll;
     private bool _isInView;
     private int _heldCount;
@@ -40,7 +44,8 @@ internal sealed class ResumeWatch : IDisposable
     public ResumeWatch(AttachPreparation preparation)
     {
         _preparation = preparation;
-        _watchesAll = !preparation.KnowsAll || preparation.VcpuThreads is not { Count: > 0 };
+        _vcpuThreads = (preparation.KnowsAll ? preparation.VcpuThreads : preparation.FindNamed()) ?? [];
+        _watchesAll = _vcpuThreads.Count == 0;
     }
 
     /// <summary>Hands over the threads that are held, each with its registers: letting them go is the caller's from here on.</summary>
@@ -76,6 +81,7 @@ internal sealed class ResumeWatch : IDisposable
         const int LooksBetweenChecks = 4096;
         WatchAll();
         _sinceBegin.Start();
+        _sinceSearch.Start();
         var idle = 0;
         for (var looks = 0; !IsComplete; looks++)
         {
@@ -85,6 +91,8 @@ internal sealed class ResumeWatch : IDisposable
                 continue;
             cancellationToken.ThrowIfCancellationRequested();
             ForgetEnded();
+            if (_sinceSearch.Elapsed > s_betweenSearches)
+                RefuseUnseen();
             if (TurnIsDue && _threads.TryGetValue(_preparation.Target.ProcessId, out var first) && !first.IsStopped)
                 first.Interrupt();
             if (_arriving.Count == 0 || Waited > s_patienceForOthers)
@@ -94,6 +102,18 @@ internal sealed class ResumeWatch : IDisposable
             if (_held.Count > 0 && !IsComplete && _sinceFirst.Elapsed > s_longestHold)
                 throw AttachErrors.Failed($"Not all vCPUs of {_preparation.Target.VMName} could be held; those that were go on.");
         }
+
+        RefuseUnseen();
+    }
+
+    /// <summary>Where threads were watched for their names, another one may have run a vCPU: its guest runs with what the VMM gave it.</summary>
+    private void RefuseUnseen()
+    {
+        _sinceSearch.Restart();
+        if (_watchesAll || _preparation.KnowsAll || _preparation.FindStarted() is not { } started)
+            return;
+        foreach (var id in started.Where(id => !_threads.ContainsKey(id)))
+            throw AttachErrors.Unseen(_preparation.Target, id);
     }
 
     /// <summary>Lets every thread go that was not handed over; one that does not come to a stop goes on when the calling thread ends.</summary>
@@ -156,7 +176,7 @@ internal sealed class ResumeWatch : IDisposable
         return _watchesAll = true;
     }
 
-    private IReadOnlyList<int> Watched() => _watchesAll ? _preparation.ThreadIds() : _preparation.VcpuThreads!;
+    private IReadOnlyList<int> Watched() => _watchesAll ? _preparation.ThreadIds() : _vcpuThreads;
 
     /// <summary>
     /// Watches the threads that are to be, and are not yet: all are asked to stop before the first is dealt with, so that what ends a wait of one finds it
