@@ -28,8 +28,8 @@ param(
     [ValidateSet('Migrate', 'LiveMigrate', 'PauseContinue', 'SaveRestore')]
     [string] $Scenario = 'Migrate',
 
-    # What the guest takes its time from.
-    [ValidateSet('kvm-clock', 'tsc')]
+    # What the guest takes its time from. The last is the reference clock of Hyper-V, as Windows has it.
+    [ValidateSet('kvm-clock', 'tsc', 'hyperv_clocksource_tsc_page')]
     [string] $ClockSource = 'kvm-clock',
 
     # How long the guest stands still, at least.

@@ -35,9 +35,15 @@ function Open-Guest {
     $null = New-Item $Directory -ItemType Directory -Force
     $files = Join-Path $Directory $Name
     # Without invariant TSC, which KVM offers a guest only where the host has it, Linux takes no TSC for reliable that it is not told to.
-    $clock = "clocksource=$ClockSource" + ($ClockSource -eq 'tsc' ? ' tsc=reliable' : '')
+    # One that takes KVM for Hyper-V cannot be told that it was stopped, and takes a jump of its clock for a lockup.
+    $cpu, $more = switch ($ClockSource) {
+        'tsc' { 'host', ' tsc=reliable' }
+        'hyperv_clocksource_tsc_page' { 'host,kvm=off,hv_time,hv_vpindex,hv_synic,hv_stimer,hv_relaxed', ' nosoftlockup' }
+        default { 'host', '' }
+    }
+    $clock = "clocksource=$ClockSource$more"
     $guest = Open-Qemu -Name $Name -Directory $Directory -Options @(
-        '-machine', 'microvm,acpi=off', '-cpu', 'host', '-smp', '2', '-m', '128M'
+        '-machine', 'microvm,acpi=off', '-cpu', $cpu, '-smp', '2', '-m', '128M'
         '-kernel', "$Image/kernel", '-initrd', "$Image/initramfs"
         '-append', "console=ttyS0 panic=-1 quiet pci=off acpi=off $SlowPart $clock"
         '-chardev', "socket,id=console,path=$files.console,server=on,wait=off,logfile=$files.messages", '-serial', 'chardev:console'

@@ -40,6 +40,8 @@ Describe 'A QEMU guest' -Tag Kvm {
         @{ Scenario = 'PauseContinue'; ClockSource = 'tsc' }
         @{ Scenario = 'SaveRestore'; ClockSource = 'kvm-clock' }
         @{ Scenario = 'SaveRestore'; ClockSource = 'tsc' }
+        @{ Scenario = 'Migrate'; ClockSource = 'hyperv_clocksource_tsc_page' }
+        @{ Scenario = 'PauseContinue'; ClockSource = 'hyperv_clocksource_tsc_page' }
     ) {
         Invoke-Sample -Scenario $Scenario -ClockSource $ClockSource -Run With | Should-MatchString 'the guest lost no time, and noticed nothing'
     }
