@@ -50,7 +50,7 @@ Describe 'A QEMU guest that moves to another host' -Tag Kvm {
         function Receive-Failure($Job) {
             $clock = [Diagnostics.Stopwatch]::StartNew()
             Receive-Job $Job -Wait -AutoRemoveJob -ErrorAction SilentlyContinue -ErrorVariable failures | Should-BeNull
-            $failures.Count | Should-Be 1
+            $failures.Count | Should-Be 1 -Because ($failures -join '; ')
             $failed = $failures[0]
             "$($failed.FullyQualifiedErrorId), after {0:n1} s: $failed" -f $clock.Elapsed.TotalSeconds | Write-Information -InformationAction Continue
             $failed

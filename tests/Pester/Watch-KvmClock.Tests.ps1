@@ -8,6 +8,8 @@ Describe 'Watch-KvmClock without VMs' {
         @{ Parameter = 'MaximumDowntime'; Value = -1 }
         @{ Parameter = 'TimeoutSeconds'; Value = 0 }
         @{ Parameter = 'Name'; Value = '' }
+        @{ Parameter = 'StatePath'; Value = '' }
+        @{ Parameter = 'MetricsPath'; Value = 'kvmtsc.txt' }
     ) {
         $given = @{ TimeoutSeconds = 1 }
         $given[$Parameter] = $Value
@@ -30,17 +32,24 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         Import-Module "$PSScriptRoot/../../samples/QemuMigration/Qemu.psm1"
         $script:instances = '/sys/kernel/debug/tracing/instances'
 
-        function Open-Watched([string] $Name) {
-            $firmware = "$TestDrive/$Name.firmware"
-            Open-Qemu -Name $Name -Directory $TestDrive -Options @(
-                '-cpu', 'host', '-smp', '2', '-m', '32M'
+        function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = $TestDrive) {
+            $null = New-Item $Directory -ItemType Directory -Force
+            $firmware = "$Directory/$Name.firmware"
+            Open-Qemu -Name $Name -Directory $Directory -Options @(
+                '-name', 'debug-threads=on', '-cpu', 'host', '-smp', '2', '-m', '32M'
                 '-chardev', "file,id=firmware,path=$firmware", '-device', 'isa-debugcon,iobase=0x402,chardev=firmware'
+                if ($Incoming) { '-incoming', $Incoming }
             )
-            Wait-Until 'the firmware gives up' { Select-String 'No bootable device' $firmware -Quiet }
+            if (-not $Incoming) {
+                Wait-Until 'the firmware gives up' { Select-String 'No bootable device' $firmware -Quiet }
+            }
         }
 
-        # Watches in the background, until Close-Watch.
+        # Watches in the background, until Close-Watch. What is known is kept for itself alone, if nothing else is said.
         function Open-Watch([hashtable] $Given = @{}) {
+            if (-not $Given.ContainsKey('StatePath')) {
+                $Given.StatePath = "$TestDrive/$([guid]::NewGuid())"
+            }
             $state = [initialsessionstate]::CreateDefault2()
             $state.ImportPSModule((Get-ManifestPath))
             $events = [System.Management.Automation.PSDataCollection[psobject]]::new()
@@ -114,8 +123,8 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         [math]::Abs((Get-Lost $before (Get-KvmClock qemu01))) | Should-BeLessThan 100000
         (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection $offset
         Close-Watch $watch
+        @($watch.Events | Where-Object Reason | ForEach-Object Reason) | Should-BeCollection @()
         $watch.Events | Where-Object Event -EQ Corrected | Should-All { [math]::Abs($_.ResidualNanoseconds) -le $_.ErrorBoundNanoseconds -and $_.StoppedMicroseconds -gt 0 }
-        $watch.Events.Event | Should-NotContainCollection Refused
     }
 
     It 'holds a VM that it saw paused before its guest runs' {
@@ -192,6 +201,78 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         (Wait-Told $watch Ended).VMName | Should-Be 'late01'
         Close-Watch $watch
         $watch.Events.VMName | Should-NotContainCollection other01
+    }
+
+    It 'gives a VM that is saved and restored its time, in a process of its own, before its guest runs' {
+        $first = Open-Watched moved01
+        $watch = Open-Watch @{ Name = 'moved*'; Correct = $true; Confirm = $false }
+        Wait-Until 'its clocks can be told from those of a VM that begins' { (Get-KvmClock moved01).ClockNanoseconds -gt 8000000000 }
+        $before = Get-KvmClock moved01
+        $null = Invoke-Qmp $first stop
+        $null = Wait-Told $watch Paused
+        $null = Invoke-Qmp $first migrate @{ uri = "exec:cat > $TestDrive/moved01.state" }
+        Wait-Until 'it is saved' { (Invoke-Qmp $first query-migrate).status -eq 'completed' }
+        Close-Guest $first
+        $null = Wait-Told $watch Ended
+        $second = Open-Watched moved01 -Incoming 'defer' -Directory "$TestDrive/second"
+        $null = Wait-Told $watch Found
+        Wait-Until 'its vCPUs are watched' {
+            @(Get-KvmVcpu moved01 | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($second.Process.Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+        }
+        $null = Invoke-Qmp $second migrate-incoming @{ uri = "exec:cat $TestDrive/moved01.state" }
+        Wait-Until 'it is restored' { (Invoke-Qmp $second query-status).status -in 'paused', 'running' }
+        $null = Invoke-Qmp $second cont
+        $corrected = Wait-Told $watch Corrected
+        $corrected.BeforeGuestRan | Should-BeTrue
+        [math]::Abs((Get-Lost $before (Get-KvmClock moved01))) | Should-BeLessThan 100000
+        Close-Watch $watch
+        Close-Guest $second
+    }
+
+    It 'takes a new VM of a name that it knows for a new one' {
+        $first = Open-Watched again01
+        $watch = Open-Watch @{ Name = 'again*'; Correct = $true; Confirm = $false }
+        Close-Guest $first
+        $null = Wait-Told $watch Ended
+        $second = Open-Watched again01 -Directory "$TestDrive/again"
+        $null = Wait-Told $watch Found
+        $offset = (Get-KvmVcpuTscOffset again01 -NoStop).OffsetTicks
+        Close-Watch $watch
+        (Get-KvmVcpuTscOffset again01 -NoStop).OffsetTicks | Should-BeCollection $offset
+        $watch.Events.Event | Should-NotContainCollection Corrected
+        $watch.Events.Event | Should-NotContainCollection Refused
+        Close-Guest $second
+    }
+
+    It 'gives back what was lost while nobody watched' {
+        $kept = "$TestDrive/kept"
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false; StatePath = $kept }
+        $before = Get-KvmClock qemu01
+        Close-Watch $watch
+        (Get-Item $kept).UnixMode | Should-Be 'drwx------'
+        @(Get-ChildItem $kept).Count | Should-BeGreaterThan 0
+        (Get-ChildItem $kept | Import-KvmTscState).VMName | Should-ContainCollection 'qemu01'
+        Set-Content "$kept/other.kvmtsc.json" 'no state'
+        Invoke-Pause 500
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false; StatePath = $kept }
+        $corrected = Wait-Told $watch Corrected
+        $corrected.LostNanoseconds | Should-BeGreaterThan 500000000
+        [math]::Abs((Get-Lost $before (Get-KvmClock qemu01))) | Should-BeLessThan 100000
+        Close-Watch $watch
+        Test-Path "$kept/other.kvmtsc.json" | Should-BeFalse
+    }
+
+    It 'counts for Prometheus' {
+        $metrics = "$TestDrive/kvmtsc.prom"
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false; MetricsPath = $metrics }
+        Invoke-Pause 400
+        $lost = (Wait-Told $watch Corrected).LostNanoseconds / 1e9
+        Wait-Until 'it is counted' { Select-String '^kvmtsc_vm_corrections_total\{vm="qemu01"\} 1$' $metrics -Quiet }
+        $line = (Select-String '^kvmtsc_vm_corrected_seconds_total\{vm="qemu01"\} (?<seconds>\S+)$' $metrics).Matches[0]
+        [math]::Abs([double] $line.Groups['seconds'].Value - $lost) | Should-BeLessThan 1e-9
+        (Get-Item $metrics).UnixMode | Should-Be '-rw-r--r--'
+        Close-Watch $watch
+        Get-ChildItem $TestDrive -Filter '*.tmp' | Should-BeCollection @()
     }
 
     It 'is a stream that others end, and that ends by itself' {

@@ -27,6 +27,16 @@ public sealed class WatchKvmClockCommand : KvmCommand
     [Seconds]
     public TimeSpan? MaximumDowntime { get; set; }
 
+    /// <summary>Where what is known of the clocks is kept for the next watch, with -Correct: a directory.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string StatePath { get; set; } = "/var/lib/kvmtsc";
+
+    /// <summary>The file that counts are written to, for Prometheus' node exporter: NAME.prom in the directory of its textfile collector.</summary>
+    [Parameter]
+    [ValidatePattern(@"\.prom\z")]
+    public string? MetricsPath { get; set; }
+
     /// <summary>How long to watch, in seconds; until Ctrl+C if it is not given.</summary>
     [Parameter]
     [ValidateRange(1, int.MaxValue / 1000)]
@@ -42,7 +52,12 @@ public sealed class WatchKvmClockCommand : KvmCommand
         var acts = Correct && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do");
         ClockWatch.Run(
             new ClockWatchOptions(
-                vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)), Correct, !acts, MaximumDowntime),
+                vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)),
+                Correct,
+                !acts,
+                MaximumDowntime,
+                GetUnresolvedProviderPathFromPSPath(StatePath),
+                MetricsPath is null ? null : GetUnresolvedProviderPathFromPSPath(MetricsPath)),
             WriteObject,
             ended.Token);
     });

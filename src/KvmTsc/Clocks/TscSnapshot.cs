@@ -1,4 +1,5 @@
 using KvmTsc.Execution;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
 
@@ -24,6 +25,10 @@ internal sealed class TscSnapshot
     public bool HasTriple => Clock.HasTriple;
 
     public bool OffsetsAreEqual => Vcpus.Values.Select(vcpu => vcpu.Offset).Distinct().Count() <= 1;
+
+    /// <summary>The same, as if the clock had been read at some instant: KVM does not say when while its master clock is off.</summary>
+    public TscSnapshot At(HostInstant instant) => new(
+        new KvmClockData { Clock = Clock.Clock, HostTsc = instant.HostTsc, Realtime = instant.Realtime, Flags = Clock.Flags | KvmClockData.Triple }, Vcpus);
 
     /// <summary>Prepares the reading, before the VM is stopped for it.</summary>
     public static Reading Of(Machine machine)

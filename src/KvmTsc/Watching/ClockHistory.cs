@@ -60,6 +60,9 @@ internal sealed class ClockHistory
             _lines.RemoveAt(0);
     }
 
+    /// <summary>Nothing is known of it any more.</summary>
+    public void Clear() => _lines.Clear();
+
     /// <summary>Judges its clocks.</summary>
     /// <param name="now">The clocks.</param>
     /// <param name="offsetsWritten">The host's TSC when offsets were last written since the last judgement, null if they were not.</param>

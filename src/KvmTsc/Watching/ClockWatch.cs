@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
 using KvmTsc.Discovery;
+using KvmTsc.Execution.Attach;
+using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Processes;
 
@@ -32,12 +34,22 @@ public sealed class ClockWatch
     private readonly Dictionary<string, WatchedVM> _vms = [];
     private readonly Dictionary<int, int> _processes = []; // by thread
     private readonly Dictionary<int, long> _discoverAt = []; // by process
+    private readonly Dictionary<int, int> _discoveries = []; // in vain, by process
     private readonly ConcurrentQueue<KvmClockEvent> _told = [];
+    private readonly LineStore _lines;
+    private readonly ClockMetrics? _metrics;
+    private bool _isCounted = true;
 
     private ClockWatch(ClockWatchOptions options, Action<KvmClockEvent> tell)
     {
         _options = options;
-        _tell = tell;
+        _lines = LineStore.Open(options.Acts ? options.StatePath : null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
+        _metrics = options.MetricsPath is { } path ? new ClockMetrics(path) : null;
+        _tell = occurred =>
+        {
+            _metrics?.Count(occurred);
+            tell(occurred);
+        };
     }
 
     /// <summary>Watches until it is cancelled.</summary>
@@ -72,7 +84,8 @@ public sealed class ClockWatch
     private void Run(KvmTrace clocks, KvmTrace exits, SafeDescriptor wake, CancellationToken cancellationToken)
     {
         foreach (var machine in VMDiscovery.All().OfType<ProcessMachine>())
-            Add(machine, cancellationToken);
+            Add(machine, wake, cancellationToken);
+        _metrics?.Write();
         long? exitsAt = null;
         while (!cancellationToken.IsCancellationRequested)
         {
@@ -84,6 +97,22 @@ public sealed class ClockWatch
             RemoveEnded(readable);
             while (_told.TryDequeue(out var told))
                 _tell(told);
+            WriteMetrics();
+        }
+    }
+
+    private void WriteMetrics()
+    {
+        try
+        {
+            _metrics?.Write();
+            _isCounted = true;
+        }
+        catch (KvmException exception)
+        {
+            if (_isCounted)
+                _tell(new KvmClockEvent(KvmClockEventKind.NotWritten, null, reason: $"{exception.Message} {exception.RecommendedAction}"));
+            _isCounted = false;
         }
     }
 
@@ -139,8 +168,8 @@ public sealed class ClockWatch
         foreach (var process in _discoverAt.Where(discover => discover.Value <= Now).Select(discover => discover.Key).ToArray())
         {
             _discoverAt.Remove(process);
-            foreach (var machine in Discover(process))
-                Add(machine, cancellationToken);
+            foreach (var machine in Discover(process).Where(machine => IsComplete(machine, process)))
+                Add(machine, wake, cancellationToken);
         }
 
         foreach (var vm in _vms.Values.Where(vm => !vm.IsArmed).ToArray())
@@ -154,7 +183,7 @@ public sealed class ClockWatch
 
     private void Look(WatchedVM vm, CancellationToken cancellationToken)
     {
-        if (vm.History.Current is null && !vm.Machine.GuestHasRun)
+        if (!vm.Machine.GuestHasRun)
         {
             vm.LookAt = null; // its first entry into the guest is another event
             return;
@@ -200,28 +229,59 @@ public sealed class ClockWatch
         }
 
         vm.PausedLooks = 0;
-        if (vm.History.Current is null)
+        if (vm.History.Current is null || !vm.Machine.GuestHasRun)
             return;
         _tell(new KvmClockEvent(KvmClockEventKind.Paused, vm.Machine.Identity));
-        vm.Arm(events =>
-        {
-            foreach (var occurred in events)
-                _told.Enqueue(occurred);
-            LibC.Signal(wake);
-        });
+        Arm(vm, wake);
     }
 
-    private void Add(ProcessMachine machine, CancellationToken cancellationToken)
+    private void Arm(WatchedVM vm, SafeDescriptor wake) => vm.Arm(events =>
+    {
+        foreach (var occurred in events)
+            _told.Enqueue(occurred);
+        LibC.Signal(wake);
+    });
+
+    /// <summary>Whether a new process has all vCPUs of the VM that it may be the successor of: they are made one after another.</summary>
+    private bool IsComplete(ProcessMachine machine, int process)
+    {
+        const int MostDiscoveries = 10;
+        var lines = _lines.Of(machine.Identity.Name);
+        if (lines.Count == 0 || machine.GuestHasRun || lines.Any(line => line.Vcpus.Count <= machine.VcpuIds.Count))
+            return _discoveries.Remove(process) || true;
+        var discoveries = _discoveries.GetValueOrDefault(process) + 1;
+        _discoveries[process] = discoveries;
+        if (discoveries >= MostDiscoveries)
+            return _discoveries.Remove(process);
+        _discoverAt[process] = Now + CreationMilliseconds;
+        return false;
+    }
+
+    private void Add(ProcessMachine machine, SafeDescriptor wake, CancellationToken cancellationToken)
     {
         if (_vms.ContainsKey(machine.Identity.Id) || !_options.IsWatched(machine.Identity.Name) || LibC.PidfdOpen(machine.Identity.ProcessId) is not { } process)
             return;
-        var vm = new WatchedVM(machine, process, _options);
+        var vm = new WatchedVM(machine, process, _options, _lines);
         _vms.Add(machine.Identity.Id, vm);
         var events = machine.GuestHasRun ? vm.Look(cancellationToken) : [];
-        _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: vm.History.Current?.StoppedMicroseconds));
+        _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: machine.GuestHasRun ? vm.History.Current?.StoppedMicroseconds : null));
         foreach (var occurred in events)
             _tell(occurred);
+        if (_options.Acts && vm.IsSuccessor && !machine.GuestHasRun && KnowsVcpuThreads(machine))
+            Arm(vm, wake); // a VM that was saved, or moves here, and was not resumed yet
         vm.PauseLookAt = Now;
+    }
+
+    private static bool KnowsVcpuThreads(ProcessMachine machine)
+    {
+        try
+        {
+            return ((AttachedExecutor)machine.Executor).KnowsVcpuThreads();
+        }
+        catch (KvmException)
+        {
+            return false; // whoever works in it will say why not
+        }
     }
 
     private void RemoveEnded(IReadOnlySet<int> readable)

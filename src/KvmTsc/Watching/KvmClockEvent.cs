@@ -43,6 +43,9 @@ public enum KvmClockEventKind
 
     /// <summary>The kernel had more events than room; every VM was looked at anew.</summary>
     EventsLost,
+
+    /// <summary>What is known of the clocks, or the counts, could not be written to a file; Reason says why. The watch goes on.</summary>
+    NotWritten,
 }
 
 /// <summary>What happened to the clocks of a VM that is watched.</summary>

@@ -20,13 +20,23 @@ internal sealed class WatchedVM : IDisposable
     private ulong _ignoredUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
+    private readonly LineStore _store;
     private bool _hasMasterClock = true;
+    private bool _isSuccessor;
 
-    public WatchedVM(ProcessMachine machine, SafeDescriptor process, ClockWatchOptions options)
+    /// <param name="machine">The VM.</param>
+    /// <param name="process">Its process.</param>
+    /// <param name="options">What to do.</param>
+    /// <param name="store">The lines of VMs: those that one of the same name was on, in another process or before this watch, may be this one's.</param>
+    public WatchedVM(ProcessMachine machine, SafeDescriptor process, ClockWatchOptions options, LineStore store)
     {
         Machine = machine;
         Process = process;
         _options = options;
+        _store = store;
+        foreach (var line in store.Of(machine.Identity.Name).Where(line => line.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds)))
+            TryUse(line);
+        _isSuccessor = History.Current is not null;
     }
 
     public ProcessMachine Machine { get; }
@@ -35,6 +45,9 @@ internal sealed class WatchedVM : IDisposable
     public SafeDescriptor Process { get; }
 
     public ClockHistory History { get; } = new();
+
+    /// <summary>Whether it may be one that was known before, and nothing is known of its own clocks yet.</summary>
+    public bool IsSuccessor => _isSuccessor;
 
     /// <summary>Whether its next entry into the guest is held.</summary>
     public bool IsArmed => _armed is { IsCompleted: false };
@@ -109,6 +122,10 @@ internal sealed class WatchedVM : IDisposable
                 {
                     // The watch ends.
                 }
+                catch (Exception exception)
+                {
+                    done([new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: exception.ToString())]); // not to be lost with this thread
+                }
             },
             CancellationToken.None,
             TaskCreationOptions.LongRunning,
@@ -129,7 +146,15 @@ internal sealed class WatchedVM : IDisposable
     private Looked Work(IVMStop stop, TscSnapshot.Reading reading)
     {
         var now = reading.Run(stop);
-        var verdict = History.Judge(now, _offsetsWritten, _clockSet);
+        // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
+        var judged = _isSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
+        var verdict = History.Judge(judged, _offsetsWritten, _clockSet);
+        if (_isSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack or ClockChange.MasterClockLost) })
+        {
+            History.Clear(); // another VM of that name, or another life of it
+            verdict = new ClockVerdict(ClockChange.None, 0, null);
+        }
+
         var isDue = verdict is { Change: ClockChange.SetBack, Line: not null } && _options.Acts && !IsTooMuch(verdict.LostNanoseconds);
         try
         {
@@ -162,11 +187,12 @@ internal sealed class WatchedVM : IDisposable
         if (!_hasMasterClock)
             events.Add(new KvmClockEvent(KvmClockEventKind.MasterClockRegained, Machine.Identity));
         _hasMasterClock = true;
+        _isSuccessor = false;
         events.AddRange(Tell(verdict, looked, microseconds, beforeGuestRan));
         if (looked.Applied is not null)
-            Keep(verdict.Line!);
-        else
-            Keep(KvmTscState.Of(Machine, Machine.Host, looked.Now, microseconds));
+            Keep(verdict.Line!, events);
+        else if (looked.Now.HasTriple)
+            Keep(KvmTscState.Of(Machine, Machine.Host, looked.Now, microseconds), events);
         return events;
     }
 
@@ -204,19 +230,44 @@ internal sealed class WatchedVM : IDisposable
         }
     }
 
-    /// <summary>Its clocks are on this line. What a restore to it needs is made now, and not while the vCPUs are held.</summary>
-    private void Keep(KvmTscState line)
+    /// <summary>Its clocks are on this line.</summary>
+    private void Keep(KvmTscState line, List<KvmClockEvent> events)
     {
-        History.Add(line);
-        if (_options.Acts && !_restores.ContainsKey(line))
-        {
-            var restore = new TscRestore(Machine, line, new TscRestoreOptions());
-            restore.Rehearse();
-            _restores.Add(line, restore);
-        }
-
+        Use(line);
         foreach (var forgotten in _restores.Keys.Except(History.Lines).ToArray())
             _restores.Remove(forgotten);
+        try
+        {
+            _store.Keep(Machine.Identity.Name, History.Lines);
+        }
+        catch (KvmException exception)
+        {
+            events.Add(new KvmClockEvent(KvmClockEventKind.NotWritten, Machine.Identity, reason: $"{exception.Message} {exception.RecommendedAction}"));
+        }
+    }
+
+    /// <summary>A line of a VM of that name: it may be of one that this VM could not be restored to.</summary>
+    private void TryUse(KvmTscState line)
+    {
+        try
+        {
+            Use(line);
+        }
+        catch (KvmException)
+        {
+            History.Clear();
+        }
+    }
+
+    /// <summary>Its clocks may be on this line. What a restore to it needs is made now, and not while the vCPUs are held.</summary>
+    private void Use(KvmTscState line)
+    {
+        History.Add(line);
+        if (!_options.Acts || _restores.ContainsKey(line))
+            return;
+        var restore = new TscRestore(Machine, line, new TscRestoreOptions());
+        restore.Rehearse();
+        _restores.Add(line, restore);
     }
 
     private IReadOnlyList<KvmClockEvent> Failed(KvmException exception) => exception.ErrorId == KvmErrorId.ProcessGone

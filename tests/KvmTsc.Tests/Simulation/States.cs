@@ -7,8 +7,8 @@ namespace KvmTsc.Tests.Simulation;
 internal static class States
 {
     public static KvmTscState With(
-        this KvmTscState state, ulong? realtime = null, ulong? hostTsc = null, KvmVcpuTscState[]? vcpus = null, KvmHostIdentity? host = null) => new(
-        state.VMName,
+        this KvmTscState state, ulong? realtime = null, ulong? hostTsc = null, KvmVcpuTscState[]? vcpus = null, KvmHostIdentity? host = null, string? name = null) => new(
+        name ?? state.VMName,
         state.ProcessId,
         state.VMId,
         state.Vmm,

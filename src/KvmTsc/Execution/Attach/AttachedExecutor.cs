@@ -51,6 +51,14 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
             cancellationToken);
     }
 
+    /// <summary>Whether a resume can be waited for by watching no threads but those that will run vCPUs: it slows nothing else then.</summary>
+    /// <exception cref="KvmException">One cannot work in this process.</exception>
+    public bool KnowsVcpuThreads()
+    {
+        using var preparation = AttachPreparation.Of(target);
+        return preparation.KnowsAll || preparation.FindNamed() is not null;
+    }
+
     private static Stopped<T> Do<T>(Func<IVMStop, T> work, AttachedStop stop)
     {
         T result;
