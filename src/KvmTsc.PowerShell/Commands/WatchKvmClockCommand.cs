@@ -50,6 +50,7 @@ public sealed class WatchKvmClockCommand : KvmCommand
             ended.CancelAfter(TimeSpan.FromSeconds(seconds));
         var patterns = Name.Select(name => (Name: name, Pattern: WildcardPattern.Get(name, WildcardOptions.IgnoreCase))).ToArray();
         var acts = Correct && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do");
+        var counts = MetricsPath is not null && ShouldProcess(MetricsPath, "Write counts to this file");
         ClockWatch.Run(
             new ClockWatchOptions(
                 vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)),
@@ -57,7 +58,7 @@ public sealed class WatchKvmClockCommand : KvmCommand
                 !acts,
                 MaximumDowntime,
                 GetUnresolvedProviderPathFromPSPath(StatePath),
-                MetricsPath is null ? null : GetUnresolvedProviderPathFromPSPath(MetricsPath)),
+                counts ? GetUnresolvedProviderPathFromPSPath(MetricsPath) : null),
             WriteObject,
             ended.Token);
     });

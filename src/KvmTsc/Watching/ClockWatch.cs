@@ -247,12 +247,15 @@ public sealed class ClockWatch
     {
         const int MostDiscoveries = 10;
         var lines = _lines.Of(machine.Identity.Name);
-        if (lines.Count == 0 || machine.GuestHasRun || lines.Any(line => line.Vcpus.Count <= machine.VcpuIds.Count))
-            return _discoveries.Remove(process) || true;
+        var isComplete = lines.Count == 0 || machine.GuestHasRun || lines.Any(line => line.Vcpus.Count <= machine.VcpuIds.Count);
         var discoveries = _discoveries.GetValueOrDefault(process) + 1;
+        if (isComplete || discoveries >= MostDiscoveries)
+        {
+            _discoveries.Remove(process);
+            return true;
+        }
+
         _discoveries[process] = discoveries;
-        if (discoveries >= MostDiscoveries)
-            return _discoveries.Remove(process);
         _discoverAt[process] = Now + CreationMilliseconds;
         return false;
     }

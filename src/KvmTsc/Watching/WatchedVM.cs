@@ -13,6 +13,9 @@ namespace KvmTsc.Watching;
 /// <summary>A VM that is watched: the lines of its clocks, and what is yet to be done about it.</summary>
 internal sealed class WatchedVM : IDisposable
 {
+    private const int MostLooksInVain = 20;
+    private const int BusyMilliseconds = 250;
+
     private readonly ClockWatchOptions _options;
     private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
     private readonly CancellationTokenSource _ended = new();
@@ -23,6 +26,7 @@ internal sealed class WatchedVM : IDisposable
     private readonly LineStore _store;
     private bool _hasMasterClock = true;
     private bool _isSuccessor;
+    private int _looksInVain;
 
     /// <param name="machine">The VM.</param>
     /// <param name="process">Its process.</param>
@@ -89,13 +93,24 @@ internal sealed class WatchedVM : IDisposable
         try
         {
             var reading = TscSnapshot.Of(Machine);
-            return Tell(reading.WhileStopped(stop => Work(stop, reading), cancellationToken), beforeGuestRan: IsPaused);
+            var events = Tell(reading.WhileStopped(stop => Work(stop, reading), cancellationToken), beforeGuestRan: IsPaused);
+            _looksInVain = 0;
+            return events;
+        }
+        catch (KvmException exception) when (IsBusy(exception) && ++_looksInVain < MostLooksInVain)
+        {
+            LookAt = Environment.TickCount64 + BusyMilliseconds;
+            return [];
         }
         catch (KvmException exception)
         {
+            _looksInVain = 0;
             return Failed(exception);
         }
     }
+
+    /// <summary>Somebody else may be at work in its process, as another cmdlet is for some milliseconds.</summary>
+    private static bool IsBusy(KvmException exception) => exception.ErrorId is KvmErrorId.AlreadyTraced or KvmErrorId.AttachDenied or KvmErrorId.AttachFailed;
 
     /// <summary>It was found to be paused: its next entry into the guest is held, its clocks looked at then, and put right.</summary>
     /// <param name="done">Told what became of it, on another thread, when it was resumed.</param>
