@@ -99,7 +99,7 @@ public static class GuestClock
 
     internal static void RefuseBackwards(Machine machine, KvmClockData before, KvmClockData value)
     {
-        var target = unchecked(value.Clock + Elapsed(value, before.HasTriple ? before.Realtime : machine.HostNow.Realtime));
+        var target = unchecked(value.Clock + Elapsed(value, machine.InstantOf(before).Realtime));
         var step = TscArithmetic.Distance(before.Clock, target);
         if (step < 0)
         {

@@ -169,7 +169,7 @@ public static class GuestTsc
     /// </summary>
     private static void HoldTscs(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyDictionary<int, uint> frequencies)
     {
-        var hostTsc = before.HasTriple ? before.Clock.HostTsc : machine.HostNow.HostTsc;
+        var hostTsc = machine.InstantOf(before.Clock).HostTsc;
         var writes = new List<(int VcpuId, ulong Offset)>();
         foreach (var (id, kHz) in frequencies)
         {

@@ -1,6 +1,7 @@
 using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
 using KvmTsc.Hosts;
+using KvmTsc.Interop;
 using KvmTsc.Processes;
 
 namespace KvmTsc.Machines;
@@ -38,6 +39,9 @@ public abstract class Machine
     /// <summary>The TSC and CLOCK_REALTIME of its host.</summary>
     public abstract HostInstant HostNow { get; }
 
+    /// <summary>The instant at which a clock was read; where KVM does not say, it was just now.</summary>
+    internal HostInstant InstantOf(KvmClockData clock) => clock.HasTriple ? new HostInstant(clock.HostTsc, clock.Realtime) : HostNow;
+
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.RatioAt(kHz);
 
@@ -53,7 +57,7 @@ public abstract class Machine
     /// <summary>Stops the VM for one batch.</summary>
     /// <returns>For how long it was stopped, in microseconds; results are in the batch.</returns>
     /// <exception cref="KvmException">The batch failed.</exception>
-    internal double RunStopped(IoctlBatch batch, CancellationToken cancellationToken) => 
+    internal double RunStopped(IoctlBatch batch, CancellationToken cancellationToken) =>
         Executor.WhileStopped(stop => stop.RunOrThrow(batch, Identity.Name), cancellationToken, batch);
 
     /// <summary>The vCPUs asked for, all if none are named.</summary>

@@ -71,7 +71,7 @@ public sealed class TscRestore
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
-            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, InstantOf(before)) : null),
+            ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, _machine.InstantOf(before.Clock)) : null),
             before.Vcpus[vcpu.VcpuId].KHz,
             vcpu.TscKHz));
         return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
@@ -136,15 +136,11 @@ public sealed class TscRestore
     private long ResidualOf(Applied applied)
     {
         var now = applied.AtSetting.After;
-        return TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)SinceCapture(new HostInstant(now.HostTsc, now.Realtime))), now.Clock);
+        return TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)SinceCapture(_machine.InstantOf(now))), now.Clock);
     }
 
     /// <summary>The time that is to have passed for the guest, by the best clock that there is.</summary>
-    private long ElapsedAt(TscSnapshot before) => Counts ? SinceCapture(InstantOf(before)) : 0;
-
-    /// <summary>The instant at which it was read, or just after it.</summary>
-    private HostInstant InstantOf(TscSnapshot snapshot) =>
-        snapshot.HasTriple ? new HostInstant(snapshot.Clock.HostTsc, snapshot.Clock.Realtime) : _machine.HostNow;
+    private long ElapsedAt(TscSnapshot before) => Counts ? SinceCapture(_machine.InstantOf(before.Clock)) : 0;
 
     private long SinceCapture(HostInstant now) => ClockLine.DowntimeOf(_state, _host, GoesByTsc, now.HostTsc, now.Realtime);
 
@@ -156,7 +152,7 @@ public sealed class TscRestore
         unchecked(_state.ClockNanoseconds + (GoesByTsc ? (ulong)ElapsedAt(before) + heldNanoseconds : 0)),
         !Counts ? null
             : !GoesByTsc ? _state.RealtimeNanoseconds
-            : InstantOf(before).Realtime);
+            : _machine.InstantOf(before.Clock).Realtime);
 
     /// <summary>
     /// kvmclock of a guest that ran on is never taken back. Where it is ahead by no more than an earlier restore may have left it, it stays so.
@@ -305,7 +301,7 @@ public sealed class TscRestore
         if (_options.Force || !_guestHasRun)
             return;
         GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet(before, HeldBack(before)));
-        var instant = InstantOf(before);
+        var instant = _machine.InstantOf(before.Clock);
         foreach (var vcpu in _state.Vcpus)
         {
             var values = before.Vcpus[vcpu.VcpuId];

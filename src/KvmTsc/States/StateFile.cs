@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using KvmTsc.Interop;
 using KvmTsc.Migration;
-using Microsoft.Win32.SafeHandles;
 
 namespace KvmTsc.States;
 
@@ -25,7 +24,7 @@ public static class StateFile
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            throw ReadFailed(path, ReasonOf(exception), exception);
+            throw ReadFailed(path, WholeFile.ReasonOf(exception), exception);
         }
     }
 
@@ -40,23 +39,7 @@ public static class StateFile
     public static void Write(string path, KvmTscState state, bool replace)
     {
         Refuse(path, state, replace);
-        var document = StateDocument.Write(state);
-        var directory = DirectoryOf(path);
-        var temporary = Path.Combine(directory, $".kvmtsc-{Guid.NewGuid():N}");
-        try
-        {
-            WriteNew(temporary, document);
-            Rename(temporary, path, replace);
-            Settle(directory);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw WriteFailed(path, ReasonOf(exception), exception);
-        }
-        finally
-        {
-            Discard(temporary);
-        }
+        WholeFile.Write(path, StateDocument.Write(state), OwnerOnly, replace);
     }
 
     /// <summary>Refuses what <see cref="Write"/> would refuse, as far as can be told without writing.</summary>
@@ -64,69 +47,14 @@ public static class StateFile
     public static void Refuse(string path, KvmTscState state, bool replace)
     {
         state.Validate();
-        if (!Directory.Exists(DirectoryOf(path)))
-            throw NotFound($"There is no directory {DirectoryOf(path)}.");
-        if (Find(path, followLinks: false, WriteFailed) is not { } file)
+        if (!Directory.Exists(WholeFile.DirectoryOf(path)))
+            throw NotFound($"There is no directory {WholeFile.DirectoryOf(path)}.");
+        if (Find(path, followLinks: false, WholeFile.WriteFailed) is not { } file)
             return;
         if (!replace)
-            throw Exists(path);
+            throw WholeFile.Exists(path);
         if (!file.IsRegularFile)
-            throw WriteFailed(path, "it is no regular file, and is not replaced");
-    }
-
-    private static void WriteNew(string path, byte[] contents)
-    {
-        using var stream = new FileStream(path, new FileStreamOptions
-        {
-            Mode = FileMode.CreateNew,
-            Access = FileAccess.Write,
-            BufferSize = 0,
-            UnixCreateMode = OwnerOnly,
-        });
-        stream.Write(contents);
-        stream.Flush(flushToDisk: true);
-    }
-
-    private static void Rename(string from, string to, bool replace)
-    {
-        var result = LibC.Rename(from, to, replace ? 0 : LibC.RENAME_NOREPLACE);
-
-        // NFS and others do not know the flag. A link, too, never replaces what is there.
-        if (result == -Errno.EINVAL && !replace)
-            result = LibC.Link(from, to);
-        if (result == -Errno.EEXIST)
-            throw Exists(to);
-        if (result < 0)
-            throw WriteFailed(to, Marshal.GetPInvokeErrorMessage(-result));
-    }
-
-    /// <summary>Has the directory's new entry outlive a power failure, where that can be had.</summary>
-    private static void Settle(string directory)
-    {
-        var descriptor = LibC.Open(directory, LibC.O_DIRECTORY | LibC.O_CLOEXEC);
-        if (descriptor < 0)
-            return;
-        using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
-        try
-        {
-            RandomAccess.FlushToDisk(handle);
-        }
-        catch (IOException)
-        {
-            // The file is there and whole; there is nothing to be undone.
-        }
-    }
-
-    private static void Discard(string temporary)
-    {
-        try
-        {
-            File.Delete(temporary);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            // What kept it from being written keeps it from being deleted; the error that is under way says so.
-        }
+            throw WholeFile.WriteFailed(path, "it is no regular file, and is not replaced");
     }
 
     private static Statx? Find(string path, bool followLinks, Func<string, string, Exception?, KvmException> failed)
@@ -140,19 +68,8 @@ public static class StateFile
         };
     }
 
-    private static string DirectoryOf(string path) => Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/";
-
-    private static string ReasonOf(Exception exception) =>
-        exception is UnauthorizedAccessException ? "permission denied" : exception.Message.TrimEnd('.');
-
     private static KvmException NotFound(string message) => new(KvmErrorId.FileNotFound, message, "See what is there with Get-ChildItem.");
-
-    private static KvmException Exists(string path) => new(
-        KvmErrorId.FileExists, $"There is a file {path} already.", "Choose another name, or use -Force to replace it.");
 
     private static KvmException ReadFailed(string path, string why, Exception? exception = null) => new(
         KvmErrorId.FileReadFailed, $"{path} cannot be read: {why}.", "Give a file that this user may read (Get-Item, chmod).", exception);
-
-    private static KvmException WriteFailed(string path, string why, Exception? exception = null) => new(
-        KvmErrorId.FileWriteFailed, $"{path} cannot be written: {why}.", "Choose a directory that has room and that this user may write to.", exception);
 }

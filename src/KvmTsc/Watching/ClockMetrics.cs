@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using KvmTsc.States;
 
 namespace KvmTsc.Watching;
 
@@ -34,39 +35,25 @@ internal sealed class ClockMetrics(string path)
     public void Count(KvmClockEvent occurred)
     {
         _isWritten = false;
-        var kind = Enum.Parse<KvmClockEventKind>(occurred.Event);
-        if (kind == KvmClockEventKind.EventsLost)
+        if (occurred.Kind == KvmClockEventKind.EventsLost)
             _eventsLost++;
         if (occurred.VMName is not { } name)
             return;
         if (!_vms.TryGetValue(name, out var counts))
             _vms.Add(name, counts = new Counts());
-        counts.Take(kind, occurred);
+        counts.Take(occurred);
         if (_vms.Count > MostEnded && _vms.FirstOrDefault(vm => !vm.Value.IsThere).Key is { } ended)
             _vms.Remove(ended);
     }
 
-    /// <summary>Writes all counts, if any changed: to a file beside, which then gets the name.</summary>
+    /// <summary>Writes all counts, if any changed.</summary>
     /// <exception cref="KvmException">They cannot be written.</exception>
     public void Write()
     {
         if (_isWritten)
             return;
-        var temporary = $"{path}.{Environment.ProcessId}.tmp";
-        try
-        {
-            using (var file = new FileStream(temporary, new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write, UnixCreateMode = Everybody }))
-                file.Write(Encoding.UTF8.GetBytes(Format()));
-            File.Move(temporary, path, overwrite: true);
-            _isWritten = true;
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            if (File.Exists(temporary))
-                File.Delete(temporary);
-            throw new KvmException(
-                KvmErrorId.FileWriteFailed, $"Metrics cannot be written to {path}: {exception.Message}", "Give -MetricsPath a file in a directory that is there and may be written to.", exception);
-        }
+        WholeFile.Write(path, Encoding.UTF8.GetBytes(Format()), Everybody, replace: true, lasts: false);
+        _isWritten = true;
     }
 
     /// <summary>All counts.</summary>
@@ -109,8 +96,9 @@ internal sealed class ClockMetrics(string path)
 
         public double HeldSeconds { get; private set; }
 
-        public void Take(KvmClockEventKind kind, KvmClockEvent occurred)
+        public void Take(KvmClockEvent occurred)
         {
+            var kind = occurred.Kind;
             var lost = (occurred.LostNanoseconds ?? 0) / 1e9;
             if (kind is not (KvmClockEventKind.Refused or KvmClockEventKind.WouldCorrect)) // of the same stop as what is refused
                 HeldSeconds += (occurred.StoppedMicroseconds ?? 0) / 1e6;

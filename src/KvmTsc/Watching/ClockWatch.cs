@@ -111,7 +111,7 @@ public sealed class ClockWatch
         catch (KvmException exception)
         {
             if (_isCounted)
-                _tell(new KvmClockEvent(KvmClockEventKind.NotWritten, null, reason: $"{exception.Message} {exception.RecommendedAction}"));
+                _tell(KvmClockEvent.Of(KvmClockEventKind.NotWritten, null, exception));
             _isCounted = false;
         }
     }

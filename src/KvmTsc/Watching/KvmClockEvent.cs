@@ -55,7 +55,7 @@ public sealed class KvmClockEvent
         KvmClockEventKind kind, VMIdentity? vm, long? lostNanoseconds = null, double? stoppedMicroseconds = null, string? reason = null,
         double? residualNanoseconds = null, double? errorBoundNanoseconds = null, bool? beforeGuestRan = null)
     {
-        Event = kind.ToString();
+        Kind = kind;
         VMName = vm?.Name;
         ProcessId = vm?.ProcessId;
         VMId = vm?.Id;
@@ -67,6 +67,12 @@ public sealed class KvmClockEvent
         BeforeGuestRan = beforeGuestRan;
     }
 
+    /// <summary>An error, and what to do about it.</summary>
+    internal static KvmClockEvent Of(KvmClockEventKind kind, VMIdentity? vm, KvmException exception) =>
+        new(kind, vm, reason: $"{exception.Message} {exception.RecommendedAction}");
+
+    internal KvmClockEventKind Kind { get; }
+
     /// <summary>When it was seen, by this host's clock.</summary>
     public DateTime Time { get; } = DateTime.Now;
 
@@ -74,7 +80,7 @@ public sealed class KvmClockEvent
     public string? VMName { get; }
 
     /// <summary>What happened: the name of a <see cref="KvmClockEventKind"/>.</summary>
-    public string Event { get; }
+    public string Event => Kind.ToString();
 
     /// <summary>How much time the guest lost, in nanoseconds; negative for what it gained.</summary>
     public long? LostNanoseconds { get; }

@@ -17,15 +17,14 @@ internal sealed class WatchedVM : IDisposable
     private const int BusyMilliseconds = 250;
 
     private readonly ClockWatchOptions _options;
+    private readonly LineStore _store;
     private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
     private readonly CancellationTokenSource _ended = new();
     private Task? _armed;
     private ulong _ignoredUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
-    private readonly LineStore _store;
     private bool _hasMasterClock = true;
-    private bool _isSuccessor;
     private int _looksInVain;
 
     /// <param name="machine">The VM.</param>
@@ -40,7 +39,7 @@ internal sealed class WatchedVM : IDisposable
         _store = store;
         foreach (var line in store.Of(machine.Identity.Name).Where(line => line.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds)))
             TryUse(line);
-        _isSuccessor = History.Current is not null;
+        IsSuccessor = History.Current is not null;
     }
 
     public ProcessMachine Machine { get; }
@@ -51,7 +50,7 @@ internal sealed class WatchedVM : IDisposable
     public ClockHistory History { get; } = new();
 
     /// <summary>Whether it may be one that was known before, and nothing is known of its own clocks yet.</summary>
-    public bool IsSuccessor => _isSuccessor;
+    public bool IsSuccessor { get; private set; }
 
     /// <summary>Whether its next entry into the guest is held.</summary>
     public bool IsArmed => _armed is { IsCompleted: false };
@@ -162,9 +161,9 @@ internal sealed class WatchedVM : IDisposable
     {
         var now = reading.Run(stop);
         // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
-        var judged = _isSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
+        var judged = IsSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
         var verdict = History.Judge(judged, _offsetsWritten, _clockSet);
-        if (_isSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack or ClockChange.MasterClockLost) })
+        if (IsSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack) })
         {
             History.Clear(); // another VM of that name, or another life of it
             verdict = new ClockVerdict(ClockChange.None, 0, null);
@@ -202,7 +201,7 @@ internal sealed class WatchedVM : IDisposable
         if (!_hasMasterClock)
             events.Add(new KvmClockEvent(KvmClockEventKind.MasterClockRegained, Machine.Identity));
         _hasMasterClock = true;
-        _isSuccessor = false;
+        IsSuccessor = false;
         events.AddRange(Tell(verdict, looked, microseconds, beforeGuestRan));
         if (looked.Applied is not null)
             Keep(verdict.Line!, events);
@@ -257,7 +256,7 @@ internal sealed class WatchedVM : IDisposable
         }
         catch (KvmException exception)
         {
-            events.Add(new KvmClockEvent(KvmClockEventKind.NotWritten, Machine.Identity, reason: $"{exception.Message} {exception.RecommendedAction}"));
+            events.Add(KvmClockEvent.Of(KvmClockEventKind.NotWritten, Machine.Identity, exception));
         }
     }
 
@@ -270,24 +269,26 @@ internal sealed class WatchedVM : IDisposable
         }
         catch (KvmException)
         {
-            History.Clear();
+            // It is nothing to this VM.
         }
     }
 
     /// <summary>Its clocks may be on this line. What a restore to it needs is made now, and not while the vCPUs are held.</summary>
     private void Use(KvmTscState line)
     {
+        if (_options.Acts && !_restores.ContainsKey(line))
+        {
+            var restore = new TscRestore(Machine, line, new TscRestoreOptions());
+            restore.Rehearse();
+            _restores.Add(line, restore);
+        }
+
         History.Add(line);
-        if (!_options.Acts || _restores.ContainsKey(line))
-            return;
-        var restore = new TscRestore(Machine, line, new TscRestoreOptions());
-        restore.Rehearse();
-        _restores.Add(line, restore);
     }
 
     private IReadOnlyList<KvmClockEvent> Failed(KvmException exception) => exception.ErrorId == KvmErrorId.ProcessGone
         ? []
-        : [new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: $"{exception.Message} {exception.RecommendedAction}")];
+        : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
     private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied, KvmException? Failure);
 }

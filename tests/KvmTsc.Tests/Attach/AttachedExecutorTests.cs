@@ -123,7 +123,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         var exception = Assert.Throws<KvmException>(() => Stop(executor, _ => 0));
         Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
         Assert.StartsWith($"Thread {other.Threads[0]} of ", exception.Message, StringComparison.Ordinal);
-        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        Until.True(() => TracersOf(other), tracers => tracers == 0);
         Assert.Equal('D', ProcessStatus.Read(stuck)!.State);
         Assert.NotEqual('t', ProcessStatus.Read(main)!.State);
         other.Tell("u");
@@ -149,7 +149,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
             CancellationToken.None));
         Assert.Equal(KvmErrorId.AttachFailed, exception.ErrorId);
         Assert.Contains("control group", exception.RecommendedAction, StringComparison.Ordinal);
-        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        Until.True(() => TracersOf(other), tracers => tracers == 0);
         group.Thaw();
         Until.True(() => machine.DescribeVcpus()[0].State, state => state == KvmVcpuState.Running);
         _ = GuestClock.Read(machine, CancellationToken.None);
@@ -500,7 +500,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
         Until.True(() => machine.DescribeVcpus(), vcpus => vcpus.All(vcpu => vcpu.State is not KvmVcpuState.Stopped));
-        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+        Assert.Equal(0, TracersOf(qemu));
     }
 
     /// <summary>
@@ -551,7 +551,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
             CancellationToken.None));
         Refusal.AssertExplains(error, KvmErrorId.AttachFailed);
         Assert.Contains("not one of those that are named", error.Message);
-        Assert.Equal(0, Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf));
+        Assert.Equal(0, TracersOf(other));
     }
 
     /// <summary>How often a process reads in a second.</summary>
@@ -572,7 +572,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         var executor = (AttachedExecutor)machine.Executor;
         var error = Assert.Throws<KvmException>(() => executor.WhileHeldAtResume(_ => 0, TimeSpan.FromMilliseconds(300), (_, _) => { }, CancellationToken.None));
         Assert.Equal(KvmErrorId.ResumeTimeout, error.ErrorId);
-        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+        Assert.Equal(0, TracersOf(qemu));
     }
 
     [Fact]
@@ -584,7 +584,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         var executor = (AttachedExecutor)machine.Executor;
         Assert.ThrowsAny<OperationCanceledException>(() => executor.WhileHeldAtResume(
             _ => 0, TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token));
-        Assert.Equal(0, Directory.GetDirectories($"/proc/{qemu.Id}/task").Sum(TracerOf));
+        Assert.Equal(0, TracersOf(qemu));
     }
 
     [Fact]
@@ -660,7 +660,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
                         cancellation.Cancel();
                 },
                 cancellation.Token));
-            Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+            Until.True(() => TracersOf(other), tracers => tracers == 0);
             Assert.All(other.Threads, id => Assert.True(Directory.Exists($"/proc/{other.Id}/task/{id}"), $"The wait of thread {id} was ended."));
         }
     }
@@ -674,7 +674,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
             _ => 0, TimeSpan.FromMinutes(5), (_, _) => cancellation.Cancel(), cancellation.Token));
         // The kernel lets go of that one when the tracer's thread has ended, which .NET does not wait for.
-        Until.True(() => Directory.GetDirectories($"/proc/{other.Id}/task").Sum(TracerOf), tracers => tracers == 0);
+        Until.True(() => TracersOf(other), tracers => tracers == 0);
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.NotEqual('t', ProcessStatus.Read(task)!.State));
     }
 
@@ -718,6 +718,9 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         using var process = Process.GetProcessById(processId);
         process.Kill();
     }
+
+    /// <summary>0 if nobody traces any of its threads.</summary>
+    private static int TracersOf(OtherProcess process) => Directory.GetDirectories($"/proc/{process.Id}/task").Sum(TracerOf);
 
     private static int TracerOf(string directory) => ProcessStatus.Read(directory)!.TracerId;
 

@@ -120,9 +120,11 @@ internal sealed class AttachPreparation : IDisposable
         return [.. threads];
     }
 
-    /// <summary>The threads that will run the vCPUs, as they are named; null where that is not told, or nobody could tell that another did.</summary>
-    public IReadOnlyList<int>? FindNamed() =>
-        VcpuThreads is null ? null : VcpuThreadNames.Find(Target.ProcessId, ThreadIds(), Target.VcpuDescriptors.Count);
+    /// <summary>
+    /// The threads that will run the vCPUs: those that did, else those that are named so. None where that is not told, or nobody could tell that another did.
+    /// </summary>
+    public IReadOnlyList<int> FindVcpuThreads() =>
+        (KnowsAll || VcpuThreads is null ? VcpuThreads : VcpuThreadNames.Find(Target.ProcessId, ThreadIds(), Target.VcpuDescriptors.Count)) ?? [];
 
     /// <summary>The threads that might carry a batch without running a vCPU, those first that would notice least of it.</summary>
     public IReadOnlyList<int> FindLenders() =>

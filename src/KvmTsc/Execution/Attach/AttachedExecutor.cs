@@ -56,7 +56,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     public bool KnowsVcpuThreads()
     {
         using var preparation = AttachPreparation.Of(target);
-        return preparation.KnowsAll || preparation.FindNamed() is not null;
+        return preparation.FindVcpuThreads().Count > 0;
     }
 
     private static Stopped<T> Do<T>(Func<IVMStop, T> work, AttachedStop stop)

@@ -207,7 +207,7 @@ internal sealed class Carrier
 
         // Where the payload was not in place yet, the frames lead home from where the carrier stands.
         if (_isAtPayload)
-            Thread.WriteRegs(_frames.EndWith(Unmap));
+            Thread.WriteRegs(_frames.EndWith(Unmap(_preparation)));
         if (SuspendsSeccomp && Thread.IsDiverted)
             Thread.RunTo(_home.Rip, new Patience(s_patienceForBatch));
     }
@@ -234,9 +234,7 @@ internal sealed class Carrier
 
     private ulong FlightMask => ~(1UL << (_preparation.Signal - 1));
 
-    private SignalFrames.Call Unmap => UnmapIn(_preparation);
-
-    private static SignalFrames.Call UnmapIn(AttachPreparation preparation) => new(SysMunmap, preparation.Address, (ulong)preparation.Length);
+    private static SignalFrames.Call Unmap(AttachPreparation preparation) => new(SysMunmap, preparation.Address, (ulong)preparation.Length);
 
     private static SignalFrames.Call MapCode(AttachPreparation preparation, int? file) =>
         Map(preparation.Address, Payload.DataOffset, LibC.PROT_READ | LibC.PROT_EXEC, file);
@@ -247,7 +245,7 @@ internal sealed class Carrier
         .. file is { } descriptor ? [new SignalFrames.Call(SysClose, (ulong)descriptor)] : Array.Empty<SignalFrames.Call>(),
         Map(preparation.Address + Payload.DataOffset, preparation.DataLength, LibC.PROT_READ | LibC.PROT_WRITE, file: null),
         new(SysTgkill, (ulong)preparation.ProcessInnermostId, (ulong)thread, (ulong)preparation.Signal),
-        UnmapIn(preparation),
+        Unmap(preparation),
     ];
 
     private static SignalFrames.Call Map(ulong address, int length, int protection, int? file) => new(

@@ -44,7 +44,7 @@ internal sealed class ResumeWatch : IDisposable
     public ResumeWatch(AttachPreparation preparation)
     {
         _preparation = preparation;
-        _vcpuThreads = (preparation.KnowsAll ? preparation.VcpuThreads : preparation.FindNamed()) ?? [];
+        _vcpuThreads = preparation.FindVcpuThreads();
         _watchesAll = _vcpuThreads.Count == 0;
     }
 
@@ -199,7 +199,7 @@ internal sealed class ResumeWatch : IDisposable
                 _threads.Add(id, thread);
                 _arriving.Add(id);
             }
-            else if (!_preparation.HasEnded(id) && _preparation.StatusOf(id)?.TracerId != LibC.Gettid())
+            else if (_preparation.StatusOf(id) is { IsDead: false } now && now.TracerId != LibC.Gettid()) // a thread that a watched one has just created is ours from birth
             {
                 throw AttachErrors.Denied(_preparation.Target, errno);
             }

@@ -6,6 +6,7 @@ namespace KvmTsc.Execution.Attach;
 /// </summary>
 internal sealed class SeccompJudge(AttachPreparation preparation)
 {
+    private readonly Dictionary<int, bool> _verdicts = []; // by thread
     private readonly List<(SeccompFilter Filter, bool Forbids)> _known = []; // most threads of a process have the same
 
     /// <summary>Whether the filter of a thread that stands still has to be suspended for it to carry.</summary>
@@ -13,6 +14,13 @@ internal sealed class SeccompJudge(AttachPreparation preparation)
     {
         if (!preparation.IsFiltered)
             return false;
+        if (!_verdicts.TryGetValue(thread.ThreadId, out var forbids))
+            _verdicts.Add(thread.ThreadId, forbids = Judge(thread));
+        return forbids;
+    }
+
+    private bool Judge(TracedThread thread)
+    {
         if (SeccompFilter.Of(thread) is not { } filter)
             return true;
         var index = _known.FindIndex(known => known.Filter.Equals(filter));
