@@ -108,6 +108,9 @@ public enum KvmErrorId
     /// <summary>Another tracer, such as a debugger, is in the process that runs the VM.</summary>
     AlreadyTraced,
 
+    /// <summary>Another KvmTsc command is at work in the process that runs the VM, and stays.</summary>
+    BusyWithKvmTsc,
+
     /// <summary>The process that runs the VM filters system calls by seccomp, and the filter may not be suspended.</summary>
     SeccompFilter,
 

@@ -29,7 +29,7 @@ internal static class ErrorRecords
             or KvmErrorId.ClockTripleUnsupported or KvmErrorId.AttachUnsupported or KvmErrorId.StateVersionUnsupported => ErrorCategory.NotImplemented,
         KvmErrorId.NoKvmDevice or KvmErrorId.DebugfsUnavailable or KvmErrorId.TracefsUnavailable => ErrorCategory.ResourceUnavailable,
         KvmErrorId.KvmAccessDenied or KvmErrorId.AttachDenied or KvmErrorId.SeccompFilter => ErrorCategory.PermissionDenied,
-        KvmErrorId.AlreadyTraced => ErrorCategory.ResourceBusy,
+        KvmErrorId.AlreadyTraced or KvmErrorId.BusyWithKvmTsc => ErrorCategory.ResourceBusy,
         KvmErrorId.ResumeTimeout => ErrorCategory.OperationTimeout,
         KvmErrorId.VMNotFound or KvmErrorId.VMRemoved or KvmErrorId.VcpuNotFound or KvmErrorId.ProcessGone
             or KvmErrorId.FileNotFound => ErrorCategory.ObjectNotFound,

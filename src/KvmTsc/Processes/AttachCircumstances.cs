@@ -113,16 +113,7 @@ internal sealed record AttachCircumstances
             $"Thaw it first: {Freezer.ThawingCommand(group)}, or docker unpause where it is a container's.")
         : null;
 
-    private AttachObstacle? Traced()
-    {
-        var tracer = Threads.Prepend(Target).Select(thread => thread.TracerId).FirstOrDefault(id => id != 0);
-        return tracer == 0
-            ? null
-            : new AttachObstacle(
-                KvmErrorId.AlreadyTraced,
-                $"Process {ProcessId} is traced by {KernelFiles.ReadLine($"/proc/{tracer}/comm") ?? "another process"} ({tracer}), and a process has only one tracer.",
-                "End that debugger or trace (detach), then try again.");
-    }
+    private AttachObstacle? Traced() => Tracer.Of(Threads.Prepend(Target))?.InTheWayOf(ProcessId);
 
     private AttachObstacle? OtherUser()
     {

@@ -109,7 +109,7 @@ internal sealed class WatchedVM : IDisposable
     }
 
     /// <summary>Somebody else may be at work in its process, as another cmdlet is for some milliseconds.</summary>
-    private static bool IsBusy(KvmException exception) => exception.ErrorId is KvmErrorId.AlreadyTraced or KvmErrorId.AttachDenied or KvmErrorId.AttachFailed;
+    private static bool IsBusy(KvmException exception) => exception.ErrorId is KvmErrorId.BusyWithKvmTsc or KvmErrorId.AlreadyTraced or KvmErrorId.AttachDenied or KvmErrorId.AttachFailed;
 
     /// <summary>It was found to be paused: its next entry into the guest is held, its clocks looked at then, and put right.</summary>
     /// <param name="done">Told what became of it, on another thread, when it was resumed.</param>

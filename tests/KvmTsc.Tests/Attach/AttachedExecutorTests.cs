@@ -460,10 +460,54 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         using var parent = OtherProcess.StartParentOfQemu("-smp", "2", "-S");
         var machine = ChildOf(parent, vcpus: 2);
         var executor = (AttachedExecutor)machine.Executor;
+        var told = false;
         var error = Assert.Throws<KvmException>(() => executor.WhileHeldAtResume(
-            _ => 0, TimeSpan.FromMinutes(5), (_, _) => Kill(machine.Identity.ProcessId), CancellationToken.None));
+            _ => 0,
+            TimeSpan.FromMinutes(5),
+            (_, _) =>
+            {
+                if (!told)
+                    Kill(machine.Identity.ProcessId);
+                told = true;
+            },
+            CancellationToken.None));
         Assert.Equal(KvmErrorId.ProcessGone, error.ErrorId);
         parent.AwaitExit();
+    }
+
+    [Fact]
+    public void Several_that_work_in_one_VM_take_turns()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, s_running);
+        var machine = RunningVM(other);
+        var offset = OffsetInDebugfs(machine, 0);
+        var executors = Enumerable.Range(0, 3).Select(_ => new AttachedExecutor(machine.Target)).AsParallel().WithDegreeOfParallelism(3);
+        executors.ForAll(executor =>
+        {
+            for (var i = 0; i < 15; i++)
+                Assert.Equal(offset, Read(executor, machine).Offsets[0]);
+        });
+        Assert.Equal(0, TracersOf(other));
+    }
+
+    [Fact]
+    public void One_that_waits_for_a_resume_is_named_to_others()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0");
+        var machine = other.FindOne();
+        using var cancellation = new CancellationTokenSource();
+        var seen = new List<KvmErrorId>();
+        Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
+            _ => 0,
+            TimeSpan.FromMinutes(5),
+            (_, _) =>
+            {
+                if (seen.Count == 0)
+                    seen.Add(Assert.Throws<KvmException>(() => Stop(new AttachedExecutor(machine.Target), _ => 0)).ErrorId);
+                cancellation.Cancel();
+            },
+            cancellation.Token));
+        Assert.Equal([KvmErrorId.BusyWithKvmTsc], seen);
     }
 
     [Fact]

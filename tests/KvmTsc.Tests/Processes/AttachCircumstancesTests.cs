@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using KvmTsc.Interop;
 using KvmTsc.Processes;
 
 namespace KvmTsc.Tests.Processes;
@@ -66,6 +68,25 @@ public sealed class AttachCircumstancesTests
     {
         AssertObstacle(KvmErrorId.AlreadyTraced, $"({Environment.ProcessId})", "detach", Look(s_root, s_user with { TracerId = Environment.ProcessId }));
         AssertObstacle(KvmErrorId.AlreadyTraced, "another process (2147483647)", "detach", Look(s_root, s_user) with { Threads = [s_user, s_user with { TracerId = int.MaxValue }] });
+    }
+
+    [Fact]
+    public void Another_KvmTsc_is_told_from_a_debugger()
+    {
+        using var looked = new ManualResetEventSlim();
+        using var began = new BlockingCollection<int>();
+        var tracer = new Thread(() =>
+        {
+            began.Add(LibC.Gettid());
+            looked.Wait();
+        })
+        {
+            Name = Tracer.OfKvmTsc,
+        };
+        tracer.Start();
+        AssertObstacle(KvmErrorId.BusyWithKvmTsc, "waits there for the VM to be resumed", "Watch-KvmClock", Look(s_root, s_user with { TracerId = began.Take(TestContext.Current.CancellationToken) }));
+        looked.Set();
+        tracer.Join();
     }
 
     [Theory]

@@ -98,6 +98,25 @@ internal sealed class AttachPreparation : IDisposable
     /// <summary>Whether a thread has ended; one that is just ending can no more be traced than one that is not there.</summary>
     public bool HasEnded(int threadId) => StatusOf(threadId) is null or { IsDead: true };
 
+    /// <summary>Begins to trace a thread; null if it has ended, or is the calling thread's already.</summary>
+    /// <exception cref="KvmException">It is another tracer's, or the kernel does not let us.</exception>
+    public Tracee? Seize(int threadId, int options)
+    {
+        for (var isFirst = true; ; isFirst = false)
+        {
+            if (StatusOf(threadId) is not { IsDead: false } status || status.TracerId == LibC.Gettid())
+                return null;
+            if (Tracee.Seize(threadId, status.InnermostId, options, out var errno) is { } thread)
+                return thread;
+            if (StatusOf(threadId) is not { IsDead: false } now || now.TracerId == LibC.Gettid())
+                return null;
+            if (Tracer.Of([now]) is { } tracer)
+                throw tracer.InTheWayOf(Target.ProcessId).ToException();
+            if (!isFirst) // a tracer may have gone in between
+                throw AttachErrors.Denied(Target, errno);
+        }
+    }
+
     /// <summary>
     /// The threads of the vCPUs that have run, but had not when this was last asked; null where debugfs does not tell. That of one that never ran is
     /// not known: any may become its.

@@ -32,30 +32,40 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     public Stopped<T> WhileHeldAtResume<T>(Func<IVMStop, T> work, TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
     {
         AttachRehearsal.Once();
-        using var preparation = AttachPreparation.Of(target);
-        var watch = new ResumeWatch(preparation);
+        ResumeWatch? current = null;
         return TracerThread.Run(
-            ended =>
-            {
-                using (watch)
-                {
-                    watch.Await(timeout, ended);
-                    return Do(work, AttachedStop.Of(this, preparation, watch));
-                }
-            },
+            ended => Do(work, Turn.Await(() => Begin(ended), ended)),
             () =>
             {
-                if (watch.IsInView)
+                if (Volatile.Read(ref current) is { IsInView: true } watch)
                     waiting(watch.Waited, watch.HeldCount);
             },
             cancellationToken);
+
+        AttachedStop Begin(CancellationToken ended)
+        {
+            var preparation = AttachPreparation.Of(target);
+            ResumeWatch? watch = null;
+            try
+            {
+                Volatile.Write(ref current, watch = new ResumeWatch(preparation));
+                watch.Await(timeout, ended);
+                return AttachedStop.Of(this, preparation, watch);
+            }
+            catch
+            {
+                watch?.Dispose();
+                preparation.Dispose();
+                throw;
+            }
+        }
     }
 
     /// <summary>Whether a resume can be waited for by watching no threads but those that will run vCPUs: it slows nothing else then.</summary>
     /// <exception cref="KvmException">One cannot work in this process.</exception>
     public bool KnowsVcpuThreads()
     {
-        using var preparation = AttachPreparation.Of(target);
+        using var preparation = Turn.Await(() => AttachPreparation.Of(target), CancellationToken.None);
         return preparation.FindVcpuThreads().Count > 0;
     }
 
@@ -72,7 +82,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
         for (var tries = 1; tries <= MaximumTries; tries++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (AttachedStop.TryStop(this, AttachPreparation.Of(target), first) is { } stop)
+            if (Turn.Await(() => AttachedStop.TryStop(this, AttachPreparation.Of(target), first), cancellationToken) is { } stop)
                 return stop;
         }
 

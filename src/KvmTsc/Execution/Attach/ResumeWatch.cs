@@ -185,24 +185,15 @@ internal sealed class ResumeWatch : IDisposable
     private bool WatchNew()
     {
         const int Options = LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_TRACECLONE;
-        var found = from id in TracingOrder.Of(_preparation.Target.ProcessId, Watched().Where(id => !_threads.ContainsKey(id)))
-                    let status = _preparation.StatusOf(id)
-                    where status is not null
-                    select (id, status);
         List<Tracee> seized = [];
-        foreach (var (id, status) in found.ToArray())
+        foreach (var id in TracingOrder.Of(_preparation.Target.ProcessId, Watched().Where(id => !_threads.ContainsKey(id))))
         {
-            if (Tracee.Seize(id, status.InnermostId, Options, out var errno) is { } thread)
-            {
-                thread.Interrupt();
-                seized.Add(thread);
-                _threads.Add(id, thread);
-                _arriving.Add(id);
-            }
-            else if (_preparation.StatusOf(id) is { IsDead: false } now && now.TracerId != LibC.Gettid()) // a thread that a watched one has just created is ours from birth
-            {
-                throw AttachErrors.Denied(_preparation.Target, errno);
-            }
+            if (_preparation.Seize(id, Options) is not { } thread) // one that a watched one has just created is ours from birth
+                continue;
+            thread.Interrupt();
+            seized.Add(thread);
+            _threads.Add(id, thread);
+            _arriving.Add(id);
         }
 
         var isNew = seized.Count > 0;

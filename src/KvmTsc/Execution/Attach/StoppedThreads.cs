@@ -129,13 +129,11 @@ internal sealed class StoppedThreads : IDisposable
     /// <summary>Seizes a thread; null if it is already, or has ended.</summary>
     private Tracee? Seize(int threadId)
     {
-        if (IsSeized(threadId) || _preparation.StatusOf(threadId) is not { } status)
+        if (IsSeized(threadId))
             return null;
         if (threadId == _preparation.Target.ProcessId)
             _children ??= DotNetChildren.LeaveAlone(threadId);
-        if (Tracee.Seize(threadId, status.InnermostId, 0, out var errno) is { } thread)
-            return thread;
-        return _preparation.HasEnded(threadId) ? null : throw AttachErrors.Denied(_preparation.Target, errno);
+        return _preparation.Seize(threadId, options: 0);
     }
 
     private void RequireNoGroupStop()

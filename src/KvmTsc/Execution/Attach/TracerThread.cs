@@ -1,4 +1,5 @@
 using System.Runtime.ExceptionServices;
+using KvmTsc.Processes;
 
 namespace KvmTsc.Execution.Attach;
 
@@ -33,7 +34,7 @@ internal static class TracerThread
         })
         {
             IsBackground = true,
-            Name = "KvmTsc tracer",
+            Name = Tracer.OfKvmTsc,
         };
         thread.Start();
         try
