@@ -16,6 +16,18 @@ Describe 'Get-KvmVcpuTscOffset' -Tag Kvm {
         $offsets[1].OffsetTicks | Should-Be -123456789012
         $offsets.VcpuId | Should-BeCollection 0, 1, 2
         $offsets | Should-All { $_.VMName -eq 'web01' -and $_.VMId -eq $vm.VMId -and $_.ProcessId -eq $PID -and $_.StoppedMicroseconds -eq 0 }
+        $offsets | Should-All { $_.Source -eq 'Debugfs' }
+    }
+
+    It 'reads the same with -Stop, by ioctls' {
+        $offsets = Get-KvmVcpuTscOffset web01 -Stop
+        $offsets.OffsetTicks | Should-BeCollection (Get-KernelOffset web01)
+        $offsets | Should-All { $_.Source -eq 'Ioctl' }
+    }
+
+    It 'takes -Stop or -NoStop' {
+        $observed = Invoke-Observed { Get-KvmVcpuTscOffset web01 -Stop -NoStop }
+        Assert-KvmError $observed.Terminating InvalidValue InvalidData '' 'exclude each other' 'one of them'
     }
 
     It 'reads with -NoStop what debugfs shows, of the vCPUs asked for' {
@@ -27,15 +39,19 @@ Describe 'Get-KvmVcpuTscOffset' -Tag Kvm {
         ($vm | Get-KvmVcpuTscOffset -VcpuId 0, 2 -NoStop).VcpuId | Should-BeCollection 0, 2
     }
 
-    It 'says with -NoStop where debugfs does not tell' {
+    It 'reads by ioctls where debugfs does not tell, and says so with -NoStop' {
+        $expected = (Get-KvmVcpuTscOffset web01 -Stop).OffsetTicks
         umount /sys/kernel/debug
         try {
+            $offsets = Get-KvmVcpuTscOffset web01
             $observed = Invoke-Observed { Get-KvmVcpuTscOffset web01 -NoStop }
         }
         finally {
             mount -t debugfs debugfs /sys/kernel/debug
         }
+        $offsets.OffsetTicks | Should-BeCollection $expected
+        $offsets | Should-All { $_.Source -eq 'Ioctl' }
         $observed.Output | Should-BeCollection @()
-        Assert-KvmError $observed.Errors[0] DebugfsUnavailable ResourceUnavailable 'web01 vCPU 0' 'debugfs' '-NoStop'
+        Assert-KvmError $observed.Errors[0] DebugfsUnavailable ResourceUnavailable 'web01' 'debugfs' '-NoStop'
     }
 }

@@ -50,17 +50,18 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
         (Get-KvmVcpu qemu01).VcpuId | Should-BeCollection 0, 1
     }
 
-    It 'read the offset of every vCPU, and say that they stopped it' {
+    It 'read the offset of every vCPU without a stop' {
         $offsets = Get-KvmVM qemu01 | Get-KvmVcpuTscOffset
         $offsets.VcpuId | Should-BeCollection 0, 1
         $offsets.OffsetTicks | Should-BeCollection (Get-Witness)
-        $offsets | Should-All { $_.StoppedMicroseconds -gt 0 }
+        $offsets | Should-All { $_.StoppedMicroseconds -eq 0 -and $_.Source -eq 'Debugfs' }
+        (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection $offsets.OffsetTicks
     }
 
-    It 'read the offsets without a stop' {
-        $offsets = Get-KvmVcpuTscOffset qemu01 -NoStop
+    It 'read the same in a stop, and say that they did' {
+        $offsets = Get-KvmVcpuTscOffset qemu01 -Stop
         $offsets.OffsetTicks | Should-BeCollection (Get-Witness)
-        $offsets | Should-All { $_.StoppedMicroseconds -eq 0 }
+        $offsets | Should-All { $_.StoppedMicroseconds -gt 0 -and $_.Source -eq 'Ioctl' }
     }
 
     It 'set the offset of every vCPU' {

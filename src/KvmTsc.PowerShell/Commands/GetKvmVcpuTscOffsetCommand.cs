@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using KvmTsc.Clocks;
 using KvmTsc.Machines;
+using KvmTsc.PowerShell.Errors;
 
 namespace KvmTsc.PowerShell.Commands;
 
@@ -9,14 +10,31 @@ namespace KvmTsc.PowerShell.Commands;
 [OutputType(typeof(KvmVcpuTscOffset))]
 public sealed class GetKvmVcpuTscOffsetCommand : VcpuCommand
 {
-    /// <summary>Reads what debugfs shows, and stops nothing.</summary>
+    /// <summary>Reads what debugfs shows, or nothing.</summary>
     [Parameter]
     public SwitchParameter NoStop { get; set; }
 
+    /// <summary>Reads by ioctls, all vCPUs of a VM at one instant.</summary>
+    [Parameter]
+    public SwitchParameter Stop { get; set; }
+
     /// <inheritdoc/>
-    protected override void Process(Machine machine, IReadOnlyCollection<int> vcpuIds)
+    protected override void BeginProcessing()
     {
-        var offsets = NoStop ? GuestTsc.ReadShownOffsets(machine, vcpuIds) : GuestTsc.ReadOffsets(machine, vcpuIds, Cancellation);
-        WriteObject(offsets, enumerateCollection: true);
+        if (Stop && NoStop)
+        {
+            ThrowTerminatingError(ErrorRecords.From(
+                new KvmException(KvmErrorId.InvalidValue, "-Stop and -NoStop exclude each other.", "Give one of them, or none."), null));
+        }
     }
+
+    /// <inheritdoc/>
+    protected override void Process(Machine machine, IReadOnlyCollection<int> vcpuIds) => WriteObject(Read(machine, vcpuIds), enumerateCollection: true);
+
+    private IReadOnlyList<KvmVcpuTscOffset> Read(Machine machine, IReadOnlyCollection<int> vcpuIds) => this switch
+    {
+        { NoStop.IsPresent: true } => GuestTsc.ReadShownOffsets(machine, vcpuIds),
+        { Stop.IsPresent: false } when GuestTsc.FindShownOffsets(machine, vcpuIds) is { } shown => shown,
+        _ => GuestTsc.ReadOffsets(machine, vcpuIds, Cancellation),
+    };
 }

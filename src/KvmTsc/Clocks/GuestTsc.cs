@@ -16,10 +16,16 @@ public static class GuestTsc
         return [.. slots.Select(slot => new KvmVcpuTscOffset(machine.Identity, slot.Id, unchecked((long)batch.Read(slot.Offset)), stopped))];
     }
 
-    /// <summary>The same without stopping the VM: as debugfs shows them.</summary>
+    /// <summary>The same without stopping the VM: as debugfs shows them, one vCPU after the other. Null where it does not.</summary>
+    public static IReadOnlyList<KvmVcpuTscOffset>? FindShownOffsets(Machine machine, IReadOnlyCollection<int>? vcpuIds) =>
+        machine.ShownOffsets(machine.SelectVcpus(vcpuIds)) is { } offsets
+            ? [.. offsets.Select(vcpu => new KvmVcpuTscOffset(machine.Identity, vcpu.Key, vcpu.Value, 0, KvmOffsetSource.Debugfs))]
+            : null;
+
+    /// <summary>The same where nothing else will do.</summary>
     /// <exception cref="KvmException">Debugfs cannot be read, or does not show the VM.</exception>
     public static IReadOnlyList<KvmVcpuTscOffset> ReadShownOffsets(Machine machine, IReadOnlyCollection<int>? vcpuIds) =>
-        [.. machine.SelectVcpus(vcpuIds).Select(id => new KvmVcpuTscOffset(machine.Identity, id, machine.ShownOffset(id) ?? throw NotShown(machine, id), 0))];
+        FindShownOffsets(machine, vcpuIds) ?? throw NotShown(machine);
 
     /// <summary>
     /// Writes offsets: step 7 of the algorithm. All are written and read back in one go, or none.
@@ -109,13 +115,10 @@ public static class GuestTsc
         return ReadFrequencies(machine, VcpusOf(machine, frequencies), cancellationToken);
     }
 
-    private static KvmException NotShown(Machine machine, int vcpuId) => new(
+    private static KvmException NotShown(Machine machine) => new(
         KvmErrorId.DebugfsUnavailable,
-        $"Debugfs does not show the TSC offset of {machine.Identity.Name} vCPU {vcpuId}.",
-        "Run as root, outside containers, with debugfs mounted (mount -t debugfs none /sys/kernel/debug), or read it with a stop, without -NoStop.")
-    {
-        VcpuId = vcpuId,
-    };
+        $"Debugfs does not show the TSC offsets of {machine.Identity.Name}: it cannot be read, or a guest runs a guest of its own.",
+        "Run as root, outside containers, with debugfs mounted (mount -t debugfs none /sys/kernel/debug), or read them with a stop, without -NoStop.");
 
     private static IReadOnlyList<int> VcpusOf<T>(Machine machine, IReadOnlyDictionary<int, T> values) => values.Count > 0
         ? machine.SelectVcpus([.. values.Keys])
@@ -134,7 +137,7 @@ public static class GuestTsc
     }
 
     /// <summary>Adds writes of offsets with their undoing, across which kvmclock goes on as it did.</summary>
-    private static void AddWrites(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyCollection<(int VcpuId, ulong Offset)> writes)
+    internal static void AddWrites(Machine machine, IoctlBatch batch, TscSnapshot before, IReadOnlyCollection<(int VcpuId, ulong Offset)> writes)
     {
         TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
         AddWrites(batch, writes.Select(vcpu => (vcpu.VcpuId, batch.Reserve(vcpu.Offset))));

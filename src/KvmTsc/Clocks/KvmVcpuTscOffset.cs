@@ -2,11 +2,21 @@ using KvmTsc.Machines;
 
 namespace KvmTsc.Clocks;
 
+/// <summary>Where an offset was read.</summary>
+public enum KvmOffsetSource
+{
+    /// <summary>KVM_VCPU_TSC_OFFSET, by an ioctl of the process that runs the VM.</summary>
+    Ioctl,
+
+    /// <summary>The kernel's record in debugfs, which stops nothing.</summary>
+    Debugfs,
+}
+
 /// <summary>The TSC offset of a vCPU: what KVM adds to the scaled host TSC, modulo 2^64.</summary>
 public sealed class KvmVcpuTscOffset
 {
     /// <summary>Creates a value.</summary>
-    public KvmVcpuTscOffset(string? vmName, int processId, string? vmId, int vcpuId, long offsetTicks, double stoppedMicroseconds)
+    public KvmVcpuTscOffset(string? vmName, int processId, string? vmId, int vcpuId, long offsetTicks, double stoppedMicroseconds, KvmOffsetSource? source)
     {
         VMName = vmName;
         ProcessId = processId;
@@ -14,10 +24,11 @@ public sealed class KvmVcpuTscOffset
         VcpuId = vcpuId;
         OffsetTicks = offsetTicks;
         StoppedMicroseconds = stoppedMicroseconds;
+        Source = source;
     }
 
-    internal KvmVcpuTscOffset(VMIdentity vm, int vcpuId, long offsetTicks, double stoppedMicroseconds)
-        : this(vm.Name, vm.ProcessId, vm.Id, vcpuId, offsetTicks, stoppedMicroseconds)
+    internal KvmVcpuTscOffset(VMIdentity vm, int vcpuId, long offsetTicks, double stoppedMicroseconds, KvmOffsetSource source = KvmOffsetSource.Ioctl)
+        : this(vm.Name, vm.ProcessId, vm.Id, vcpuId, offsetTicks, stoppedMicroseconds, source)
     {
     }
 
@@ -38,4 +49,7 @@ public sealed class KvmVcpuTscOffset
 
     /// <summary>For how long the VMM was stopped for this, in microseconds.</summary>
     public double StoppedMicroseconds { get; }
+
+    /// <summary>Where it was read, null if it was computed.</summary>
+    public KvmOffsetSource? Source { get; }
 }

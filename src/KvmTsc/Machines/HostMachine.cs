@@ -22,7 +22,7 @@ public abstract class HostMachine : Machine
     internal abstract VMDebugfs? Debugfs { get; }
 
     /// <inheritdoc/>
-    public override long? ShownOffset(int vcpuId) => Debugfs?.ReadOffset(vcpuId);
+    public override IReadOnlyDictionary<int, long>? ShownOffsets(IReadOnlyList<int> vcpuIds) => Debugfs?.ReadOffsets(vcpuIds);
 
     /// <inheritdoc/>
     public override TscRatio RatioOf(int vcpuId, uint kHz) =>

@@ -45,8 +45,8 @@ public abstract class Machine
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.RatioAt(kHz);
 
-    /// <summary>A vCPU's TSC offset as the kernel shows it, without an ioctl; null where it does not.</summary>
-    public virtual long? ShownOffset(int vcpuId) => null;
+    /// <summary>TSC offsets of vCPUs as the kernel shows them, without an ioctl and without stopping anything; null where it does not.</summary>
+    public virtual IReadOnlyDictionary<int, long>? ShownOffsets(IReadOnlyList<int> vcpuIds) => null;
 
     /// <summary>What keeps KvmTsc from working on it, as far as can be told without trying; null if nothing is known to.</summary>
     public virtual AttachObstacle? FindAttachObstacle() => null;

@@ -35,7 +35,7 @@ public static class TscStepSix
         var guestTsc = TscArithmetic.GuestTsc(HostTscOf(source, "source"), sourceRatio, unchecked((ulong)sourceOffsetTicks));
         var offset = TscArithmetic.ResolveOffset(
             guestTsc, source.ClockNanoseconds, HostTscOf(destination, "destination"), destination.ClockNanoseconds, frequency.TscKHz, destinationRatio);
-        return new KvmVcpuTscOffset(destination.VMName, destination.ProcessId, destination.VMId, vcpuId, unchecked((long)offset), 0);
+        return new KvmVcpuTscOffset(destination.VMName, destination.ProcessId, destination.VMId, vcpuId, unchecked((long)offset), 0, source: null);
     }
 
     private static ulong HostTscOf(KvmClock clock, string side) => clock.HostTsc ?? throw new KvmException(
