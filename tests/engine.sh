@@ -17,7 +17,7 @@ count() {
     log=$(mktemp)
     "$@" 2>&1 | tee "$log" || status=$?
     summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -n 1) || true
-    names+=$(sed -nE 's/^ *(.*) \[FAIL\]$/FAILED: \1/p' "$log")
+    names+=$(sed -nE 's/^ *(.*) \[FAIL\]$/FAILED: \1/p' "$log")$'\n'
     rm -f "$log"
     if [[ $summary =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
         total=${BASH_REMATCH[1]}

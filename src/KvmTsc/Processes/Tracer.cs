@@ -18,6 +18,10 @@ internal sealed record Tracer(int ThreadId, string? Name)
         return id == 0 ? null : new Tracer(id, KernelFiles.ReadLine($"/proc/{id}/comm"));
     }
 
+    /// <summary>The tracer of a process, null without one.</summary>
+    public static Tracer? Of(int processId) =>
+        Of(NumberedDirectory.Read($"/proc/{processId}/task").Select(id => ProcessStatus.Read($"/proc/{processId}/task/{id}")).OfType<ProcessStatus>());
+
     /// <summary>What it keeps others from.</summary>
     /// <param name="processId">The process that it traces.</param>
     public AttachObstacle InTheWayOf(int processId) => IsKvmTsc

@@ -34,7 +34,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
         AttachRehearsal.Once();
         ResumeWatch? current = null;
         return TracerThread.Run(
-            ended => Do(work, Turn.Await(() => Begin(ended), ended)),
+            ended => Do(work, Turn.Await(target.ProcessId, () => Begin(ended), ended)),
             () =>
             {
                 if (Volatile.Read(ref current) is { IsInView: true } watch)
@@ -65,7 +65,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     /// <exception cref="KvmException">One cannot work in this process.</exception>
     public bool KnowsVcpuThreads()
     {
-        using var preparation = Turn.Await(() => AttachPreparation.Of(target), CancellationToken.None);
+        using var preparation = Turn.Await(target.ProcessId, () => AttachPreparation.Of(target), CancellationToken.None);
         return preparation.FindVcpuThreads().Count > 0;
     }
 
@@ -82,7 +82,7 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
         for (var tries = 1; tries <= MaximumTries; tries++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (Turn.Await(() => AttachedStop.TryStop(this, AttachPreparation.Of(target), first), cancellationToken) is { } stop)
+            if (Turn.Await(target.ProcessId, () => AttachedStop.TryStop(this, AttachPreparation.Of(target), first), cancellationToken) is { } stop)
                 return stop;
         }
 
