@@ -67,6 +67,7 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     $null = New-Item $Stage -ItemType Directory
     $binaries = "$Published/KvmTsc.PowerShell/release_linux-x64"
     Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
+    Copy-Item "$PSScriptRoot/service" $Stage -Recurse
 }
 
 # The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.

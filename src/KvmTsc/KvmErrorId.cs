@@ -147,6 +147,9 @@ public enum KvmErrorId
     /// <summary>A document is no state, not whole, was altered, or holds values that no kernel gives.</summary>
     StateDocumentInvalid,
 
+    /// <summary>A file does not say what a watch is to do.</summary>
+    PolicyInvalid,
+
     /// <summary>A document is a state of a version that this KvmTsc does not know.</summary>
     StateVersionUnsupported,
 

@@ -24,6 +24,7 @@ Describe 'The help' {
     It 'has the topic <Topic>' -ForEach @(
         @{ Topic = 'about_KvmTsc'; Says = 'KVM_VCPU_TSC_OFFSET' }
         @{ Topic = 'about_KvmTsc_Attach'; Says = 'CAP_SYS_PTRACE' }
+        @{ Topic = 'about_KvmTsc_Watch'; Says = 'MaximumDowntime' }
     ) {
         $help = Get-Help $Topic | Where-Object Name -EQ $Topic
         $help.Synopsis | Should-NotBeWhiteSpaceString
@@ -82,7 +83,7 @@ Describe 'The help of <_>' -ForEach $commands {
         $links = $help.relatedLinks.navigationLink
         @($links.linkText) -contains 'about_KvmTsc' | Should-BeTrue
         $cmdlets = (Get-Command -Module KvmTsc).Name
-        $links | Where-Object { $_.linkText -notin $cmdlets -and $_.linkText -ne 'about_KvmTsc' -and $_.uri -notlike 'https://*' } | Should-BeCollection @()
+        $links | Where-Object { $_.linkText -notin $cmdlets -and $_.linkText -notlike 'about_KvmTsc*' -and $_.uri -notlike 'https://*' } | Should-BeCollection @()
     }
 
     It 'is finished' {

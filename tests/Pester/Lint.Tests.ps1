@@ -1,6 +1,6 @@
 BeforeDiscovery {
     $root = (Resolve-Path "$PSScriptRoot/../..").ProviderPath
-    $files = @(Get-ChildItem "$root/*.ps1", "$root/*.sh" -File) + (Get-ChildItem "$root/.ci", "$root/bench", "$root/docs", "$root/lab", "$root/samples", "$root/tests" -File -Recurse)
+    $files = @(Get-ChildItem "$root/*.ps1", "$root/*.sh" -File) + (Get-ChildItem "$root/.ci", "$root/bench", "$root/docs", "$root/lab", "$root/samples", "$root/service", "$root/tests" -File -Recurse)
     $script:scripts = @($files.Where({ $_.Extension -in '.ps1', '.psm1', '.psd1' }).FullName.Substring($root.Length + 1))
     $script:analyzer = Get-Module PSScriptAnalyzer -ListAvailable | Where-Object Version -GE '1.25.0'
     $script:shellcheck = Get-Command shellcheck -CommandType Application -ErrorAction Ignore

@@ -10,10 +10,42 @@ Describe 'Watch-KvmClock without VMs' {
         @{ Parameter = 'Name'; Value = '' }
         @{ Parameter = 'StatePath'; Value = '' }
         @{ Parameter = 'MetricsPath'; Value = 'kvmtsc.txt' }
+        @{ Parameter = 'Downtime'; Value = 'Forget' }
+        @{ Parameter = 'PolicyPath'; Value = '' }
     ) {
         $given = @{ TimeoutSeconds = 1 }
         $given[$Parameter] = $Value
         { Watch-KvmClock @given } | Should-Throw
+    }
+
+    It 'says what is wrong with a policy: <Message>' -ForEach @(
+        @{ Policy = '@{ VMs = @{ Name = "a" '; Message = 'line 1: ' }
+        @{ Policy = '"VMs"'; Message = 'no hashtable' }
+        @{ Policy = '@{ VMs = @{ Name = "$(Get-Date)" } }'; Message = 'no policy' }
+        @{ Policy = '@{ VM = @() }'; Message = 'the file has VM, and may have VMs' }
+        @{ Policy = '@{ VMs = @{ Name = "a" }, "b" }'; Message = 'entry 2 of VMs is no hashtable' }
+        @{ Policy = '@{ VMs = @{ Action = "Report" } }'; Message = 'entry 1 of VMs has no Name' }
+        @{ Policy = '@{ VMs = @{ Name = "a"; Acton = "Report" } }'; Message = 'entry 1 of VMs has Acton, and may have Name, Action, Downtime, MaximumDowntime' }
+        @{ Policy = '@{ VMs = @{ Name = "a"; Action = "Mend" } }'; Message = 'Action of entry 1 of VMs is Mend, and may be Correct, Report, Ignore' }
+        @{ Policy = '@{ VMs = @{ Name = "a"; Downtime = 5 } }'; Message = 'Downtime of entry 1 of VMs is 5, and may be Count, Exclude' }
+        @{ Policy = '@{ VMs = @{ Name = "a"; MaximumDowntime = "long" } }'; Message = 'MaximumDowntime of entry 1 of VMs is long' }
+        @{ Policy = '@{ VMs = @{ Name = "a"; MaximumDowntime = -1 } }'; Message = 'is negative' }
+    ) {
+        $file = "$TestDrive/wrong.psd1"
+        Set-Content $file $Policy
+        $observed = Invoke-Observed { Watch-KvmClock -PolicyPath $file -TimeoutSeconds 1 }
+        $observed.Output | Should-BeCollection @()
+        Assert-KvmError $observed.Errors[0] PolicyInvalid InvalidData '' ([regex]::Escape($Message)) 'about_KvmTsc_Watch'
+    }
+
+    It 'says that a policy is not there' {
+        $observed = Invoke-Observed { Watch-KvmClock -PolicyPath "$TestDrive/none.psd1" -TimeoutSeconds 1 }
+        Assert-KvmError $observed.Errors[0] FileNotFound ObjectNotFound '' 'none.psd1'
+    }
+
+    It 'takes the policy that the service has as an example' {
+        $observed = Invoke-Observed { Watch-KvmClock nobody -PolicyPath "$((Get-Module KvmTsc).ModuleBase)/service/policy.psd1" -TimeoutSeconds 1 -Confirm:$false }
+        @($observed.Errors | Where-Object FullyQualifiedErrorId -NotLike 'TracefsUnavailable*') | Should-BeCollection @()
     }
 
     It 'says what it needs where it cannot watch' {
@@ -29,76 +61,7 @@ Describe 'Watch-KvmClock without VMs' {
 Describe 'Watch-KvmClock' -Tag Kvm {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
-        Import-Module "$PSScriptRoot/../../samples/QemuMigration/Qemu.psm1"
-        $script:instances = '/sys/kernel/debug/tracing/instances'
-
-        function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = $TestDrive) {
-            $null = New-Item $Directory -ItemType Directory -Force
-            $firmware = "$Directory/$Name.firmware"
-            Open-Qemu -Name $Name -Directory $Directory -Options @(
-                '-name', 'debug-threads=on', '-cpu', 'host', '-smp', '2', '-m', '32M'
-                '-chardev', "file,id=firmware,path=$firmware", '-device', 'isa-debugcon,iobase=0x402,chardev=firmware'
-                if ($Incoming) { '-incoming', $Incoming }
-            )
-            if (-not $Incoming) {
-                Wait-Until 'the firmware gives up' { Select-String 'No bootable device' $firmware -Quiet }
-            }
-        }
-
-        # Watches in the background, until Close-Watch. What is known is kept for itself alone, if nothing else is said.
-        function Open-Watch([hashtable] $Given = @{}) {
-            if (-not $Given.ContainsKey('StatePath')) {
-                $Given.StatePath = "$TestDrive/$([guid]::NewGuid())"
-            }
-            $state = [initialsessionstate]::CreateDefault2()
-            $state.ImportPSModule((Get-ManifestPath))
-            $events = [System.Management.Automation.PSDataCollection[psobject]]::new()
-            $shell = [powershell]::Create($state).AddCommand('Watch-KvmClock').AddParameters($Given)
-            $nothing = [System.Management.Automation.PSDataCollection[psobject]]::new()
-            $nothing.Complete()
-            $null = $shell.BeginInvoke($nothing, $events)
-            $watch = @{ Shell = $shell; Events = $events; Seen = 0 }
-            $null = Wait-Told $watch Found
-            $watch
-        }
-
-        # The next event of that name; those before it are passed over.
-        function Wait-Told([hashtable] $Watch, [string] $Name) {
-            Wait-Until "the watch tells of $Name" {
-                while ($Watch.Seen -lt $Watch.Events.Count) {
-                    if ($Watch.Events[$Watch.Seen++].Event -eq $Name) { return $true }
-                }
-                $false
-            }
-            $Watch.Events[$Watch.Seen - 1]
-        }
-
-        function Close-Watch([hashtable] $Watch) {
-            $stopping = $Watch.Shell.BeginStop($null, $null)
-            $stopping.AsyncWaitHandle.WaitOne(120000) | Should-BeTrue
-            $Watch.Shell.Streams.Error | Should-BeCollection @()
-            $Watch.Shell.Dispose()
-            Get-ChildItem $instances -Filter 'kvmtsc-*' | Should-BeCollection @()
-        }
-
-        # Reads a clock when the watch is out of the VM: a process has one tracer.
-        function Read-Clock([string] $Name) {
-            $read = @{}
-            Wait-Until "$Name is let go" { $read.Clock = Get-KvmClock $Name -ErrorAction Ignore; $read.Clock }
-            $read.Clock
-        }
-
-        # What the guest lost between two readings, in nanoseconds.
-        function Get-Lost([object] $Before, [object] $After) {
-            ([long] $After.RealtimeNanoseconds - [long] $Before.RealtimeNanoseconds) - ([long] $After.ClockNanoseconds - [long] $Before.ClockNanoseconds)
-        }
-
-        function Invoke-Pause([int] $Milliseconds) {
-            $null = Invoke-Qmp $qemu stop
-            Start-Sleep -Milliseconds $Milliseconds
-            $null = Invoke-Qmp $qemu cont
-        }
-
+        . "$PSScriptRoot/Watching.ps1"
         $script:manifest = Get-ManifestPath
         $script:qemu = Open-Watched qemu01
     }
@@ -125,7 +88,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         $before = Read-Clock qemu01
         $offset = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks
         foreach ($milliseconds in 20, 100, 400, 20) {
-            Invoke-Pause $milliseconds
+            Invoke-Pause $qemu $milliseconds
             (Wait-Told $watch Corrected).LostNanoseconds | Should-BeGreaterThan ($milliseconds * 1000000)
         }
         [math]::Abs((Get-Lost $before (Read-Clock qemu01))) | Should-BeLessThan 100000
@@ -144,7 +107,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         }
         Wait-Until 'they work' { $other.State -eq 'Running' }
         for ($i = 0; $i -lt 5; $i++) {
-            Invoke-Pause 30
+            Invoke-Pause $qemu 30
             $null = Wait-Told $watch Corrected
         }
         Stop-Job $other
@@ -190,7 +153,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         $kept, $metrics = "$TestDrive/whatif", "$TestDrive/whatif.prom"
         $watch = Open-Watch @{ Correct = $true; WhatIf = $true; StatePath = $kept; MetricsPath = $metrics }
         $before = Read-Clock qemu01
-        Invoke-Pause 300
+        Invoke-Pause $qemu 300
         $would = Wait-Told $watch WouldCorrect
         [math]::Abs($would.LostNanoseconds - (Get-Lost $before (Read-Clock qemu01))) | Should-BeLessThan 100000
         Close-Watch $watch
@@ -200,10 +163,51 @@ Describe 'Watch-KvmClock' -Tag Kvm {
     It 'gives back no more than -MaximumDowntime allows' {
         $watch = Open-Watch @{ Correct = $true; Confirm = $false; MaximumDowntime = 0.1 }
         $before = Read-Clock qemu01
-        Invoke-Pause 1000
+        Invoke-Pause $qemu 1000
         (Wait-Told $watch Refused).Reason | Should-MatchString 'MaximumDowntime'
         Get-Lost $before (Read-Clock qemu01) | Should-BeGreaterThan 1000000000
         Close-Watch $watch
+    }
+
+    It 'has a pause be none for the guest with -Downtime Exclude, if its guest has not run since' {
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false; Downtime = 'Exclude' }
+        $kHz = (Get-KvmTscFrequency qemu01 -VcpuId 0).TscKHz
+        $before = Read-Clock qemu01
+        $offset = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks[0]
+        $null = Invoke-Qmp $qemu stop
+        $null = Wait-Told $watch Paused
+        Wait-Until 'it is watched' { Test-IsWatched $qemu }
+        $null = Invoke-Qmp $qemu cont
+        $excluded = (Wait-Told $watch Excluded).LostNanoseconds
+        [math]::Abs($excluded - (Get-Lost $before (Read-Clock qemu01))) | Should-BeLessThan 100000
+        $moved = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks
+        $moved[1] | Should-Be $moved[0]
+        [math]::Abs(($offset - $moved[0]) / $kHz * 1e6 - $excluded) | Should-BeLessThan 2000
+
+        # One that is seen too late has been seen by the guest's TSC.
+        Invoke-Pause $qemu 20
+        (Wait-Told $watch Refused).Reason | Should-MatchString 'has run since'
+        (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection $moved
+        Close-Watch $watch
+        $watch.Events.Event | Should-NotContainCollection Corrected
+    }
+
+    It 'does to each VM what a policy says, and else what its parameters do' {
+        $policy = "$TestDrive/policy.psd1"
+        Set-Content $policy "@{ VMs = @{ Name = 'QEMU*'; Action = 'Report' }, @{ Name = 'ignored*'; Action = 'Ignore' } }"
+        $ignored, $other = (Open-Watched ignored01), (Open-Watched other01)
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false; PolicyPath = $policy }
+        $null = Wait-Told $watch Found
+        Invoke-Pause $qemu 300
+        (Wait-Told $watch SetBack).VMName | Should-Be 'qemu01'
+        Invoke-Pause $ignored 300
+        Invoke-Pause $other 300
+        (Wait-Told $watch Corrected).VMName | Should-Be 'other01'
+        Close-Watch $watch
+        Close-Guest $ignored
+        Close-Guest $other
+        ($watch.Events | Where-Object Event -EQ Corrected).VMName | Should-BeCollection @('other01')
+        $watch.Events.VMName | Should-NotContainCollection ignored01
     }
 
     It 'leaves a guest alone that is reset' {
@@ -213,7 +217,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         (Wait-Told $watch TscMoved).Reason | Should-MatchString 'reset'
         $new = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks
         $new[0] | Should-BeLessThan $offset
-        Invoke-Pause 200
+        Invoke-Pause $qemu 200
         $null = Wait-Told $watch Corrected
         (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection $new
         Close-Watch $watch
@@ -282,7 +286,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         @(Get-ChildItem $kept).Count | Should-BeGreaterThan 0
         (Get-ChildItem $kept | Import-KvmTscState).VMName | Should-ContainCollection 'qemu01'
         Set-Content "$kept/other.kvmtsc.json" 'no state'
-        Invoke-Pause 500
+        Invoke-Pause $qemu 500
         $watch = Open-Watch @{ Correct = $true; Confirm = $false; StatePath = $kept }
         $corrected = Wait-Told $watch Corrected
         $corrected.LostNanoseconds | Should-BeGreaterThan 500000000
@@ -294,7 +298,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
     It 'counts for Prometheus' {
         $metrics = "$TestDrive/kvmtsc.prom"
         $watch = Open-Watch @{ Correct = $true; Confirm = $false; MetricsPath = $metrics }
-        Invoke-Pause 400
+        Invoke-Pause $qemu 400
         $lost = (Wait-Told $watch Corrected).LostNanoseconds / 1e9
         Wait-Until 'it is counted' { Select-String '^kvmtsc_vm_corrections_total\{vm="qemu01"\} 1$' $metrics -Quiet }
         $line = (Select-String '^kvmtsc_vm_corrected_seconds_total\{vm="qemu01"\} (?<seconds>\S+)$' $metrics).Matches[0]
@@ -309,16 +313,16 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         $clock = [Diagnostics.Stopwatch]::StartNew()
         (Watch-KvmClock qemu01 -TimeoutSeconds 1).Event | Should-BeCollection @('Found')
         $clock.Elapsed.TotalSeconds | Should-BeGreaterThanOrEqual 1
-        Get-ChildItem $instances -Filter 'kvmtsc-*' | Should-BeCollection @()
+        Get-TraceInstance | Should-BeCollection @()
     }
 
     It 'removes what a watch left that was killed' {
         $killed = Start-Process (Get-Process -Id $PID).Path -PassThru -ArgumentList '-NoProfile', '-Command', "Import-Module '$(Get-ManifestPath)'; Watch-KvmClock"
-        Wait-Until 'it watches' { @(Get-ChildItem $instances -Filter 'kvmtsc-*').Count -eq 2 }
+        Wait-Until 'it watches' { @(Get-TraceInstance).Count -eq 2 }
         $killed.Kill()
         $killed.WaitForExit()
         (Watch-KvmClock qemu01 -TimeoutSeconds 1).Event | Should-BeCollection @('Found')
-        Get-ChildItem $instances -Filter 'kvmtsc-*' | Should-BeCollection @()
+        Get-TraceInstance | Should-BeCollection @()
     }
 
     It 'reads as a line of JSON, and at 80 columns' {

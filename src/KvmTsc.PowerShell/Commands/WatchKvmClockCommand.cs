@@ -1,6 +1,9 @@
 using System.Management.Automation;
+using System.Runtime.InteropServices;
+using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.Processes;
 using KvmTsc.Watching;
 
 namespace KvmTsc.PowerShell.Commands;
@@ -27,6 +30,15 @@ public sealed class WatchKvmClockCommand : KvmCommand
     [Seconds]
     public TimeSpan? MaximumDowntime { get; set; }
 
+    /// <summary>Whether the time of a pause is given back, or has not passed for the guest at all.</summary>
+    [Parameter]
+    public TscDowntime Downtime { get; set; } = TscDowntime.Count;
+
+    /// <summary>What is to be done about which VMs: a data file. It goes before the other parameters, which count for VMs that it does not name.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? PolicyPath { get; set; }
+
     /// <summary>Where what is known of the clocks is kept for the next watch, with -Correct: a directory.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -48,18 +60,32 @@ public sealed class WatchKvmClockCommand : KvmCommand
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
         if (TimeoutSeconds is { } seconds)
             ended.CancelAfter(TimeSpan.FromSeconds(seconds));
-        var patterns = Name.Select(name => (Name: name, Pattern: WildcardPattern.Get(name, WildcardOptions.IgnoreCase))).ToArray();
-        var acts = Correct && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do");
-        var counts = MetricsPath is not null && ShouldProcess(MetricsPath, "Write counts to this file");
-        ClockWatch.Run(
-            new ClockWatchOptions(
-                vm => Array.Exists(patterns, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase)),
-                Correct,
-                !acts,
-                MaximumDowntime,
-                GetUnresolvedProviderPathFromPSPath(StatePath),
-                counts ? GetUnresolvedProviderPathFromPSPath(MetricsPath) : null),
-            WriteObject,
-            ended.Token);
+        // A service is ended by SIGTERM, and ends well: PowerShell alone would only be gone.
+        using var terminated = ServiceManager.IsThere ? PosixSignalRegistration.Create(PosixSignal.SIGTERM, context => End(context, ended)) : null;
+        ClockWatch.Run(Options(), WriteObject, ended.Token);
     });
+
+    private static void End(PosixSignalContext context, CancellationTokenSource ended)
+    {
+        context.Cancel = true;
+        ServiceManager.Tell("STOPPING=1");
+        ended.Cancel();
+    }
+
+    private ClockWatchOptions Options()
+    {
+        var names = Name.Select(name => (Name: name, Pattern: WildcardPattern.Get(name, WildcardOptions.IgnoreCase))).ToArray();
+        var policies = PolicyPath is null ? null : ClockPolicyFile.Read(GetUnresolvedProviderPathFromPSPath(PolicyPath));
+        var otherwise = new ClockPolicy(Correct, Downtime, MaximumDowntime);
+        return new ClockWatchOptions(
+            PolicyOf,
+            (Correct || policies?.Corrects == true) && ShouldProcess(string.Join(", ", Name), "Give back the time that the guests of these VMs lose, whenever they do"),
+            GetUnresolvedProviderPathFromPSPath(StatePath),
+            MetricsPath is not null && ShouldProcess(MetricsPath, "Write counts to this file") ? GetUnresolvedProviderPathFromPSPath(MetricsPath) : null,
+            count => ServiceManager.Tell($"READY=1\nSTATUS=Watching the clocks of {count} VM{(count == 1 ? "" : "s")}"));
+
+        ClockPolicy? PolicyOf(string vm) => !Array.Exists(names, known => known.Pattern.IsMatch(vm) || string.Equals(known.Name, vm, StringComparison.OrdinalIgnoreCase))
+            ? null
+            : policies is null ? otherwise : policies.PolicyOf(vm, otherwise);
+    }
 }

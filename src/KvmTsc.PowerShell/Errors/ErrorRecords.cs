@@ -36,7 +36,7 @@ internal static class ErrorRecords
         KvmErrorId.VMNameTaken or KvmErrorId.FileExists => ErrorCategory.ResourceExists,
         KvmErrorId.VcpuCountOutOfRange or KvmErrorId.FrequencyUnsupported or KvmErrorId.RealtimeInvalid or KvmErrorId.SameVM
             or KvmErrorId.PathUnsupported => ErrorCategory.InvalidArgument,
-        KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch or KvmErrorId.StateDocumentInvalid => ErrorCategory.InvalidData,
+        KvmErrorId.InvalidValue or KvmErrorId.VcpuMismatch or KvmErrorId.StateDocumentInvalid or KvmErrorId.PolicyInvalid => ErrorCategory.InvalidData,
         KvmErrorId.ClockWithoutTriple or KvmErrorId.UnequalOffsets or KvmErrorId.RealtimeInFuture or KvmErrorId.ClockBackwards
             or KvmErrorId.GuestTscBackwards or KvmErrorId.DowntimeExceeded
             or KvmErrorId.UnequalFrequencies or KvmErrorId.AdvanceTooLarge or KvmErrorId.ClockUnsynchronized or KvmErrorId.ClockUncertain

@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
@@ -104,6 +105,10 @@ public sealed class KvmTscState
                 KvmErrorId.InvalidValue, $"This is no state that can be restored: {fault}.", "Capture it anew with Save-KvmTscState.");
         }
     }
+
+    /// <summary>The host's TSC at which kvmclock was, or will be, so much, as it goes on from this state.</summary>
+    internal ulong HostTscAt(ulong clockNanoseconds) =>
+        unchecked(HostTsc + (ulong)TscArithmetic.TicksIn(TscArithmetic.Distance(ClockNanoseconds, clockNanoseconds), Host.TscKHz));
 
     /// <summary>The clock as it was read.</summary>
     internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = KvmClockData.Triple };

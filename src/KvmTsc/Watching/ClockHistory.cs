@@ -110,8 +110,7 @@ internal sealed class ClockHistory
             if (now.Clock.Clock < since + LeastNanoseconds)
                 return null;
             var clock = now.Clock.Clock - since;
-            var moment = unchecked(line.HostTsc + (ulong)TscArithmetic.TicksIn(TscArithmetic.Distance(line.ClockNanoseconds, clock), line.Host.TscKHz));
-            var due = TscArithmetic.GuestTsc(moment, first.Ratio, unchecked((ulong)first.OffsetTicks));
+            var due = TscArithmetic.GuestTsc(line.HostTscAt(clock), first.Ratio, unchecked((ulong)first.OffsetTicks));
             var written = TscArithmetic.GuestTsc(offsetsWritten ?? host, first.Ratio, values.Offset);
             return TscArithmetic.Distance(due, written) / (first.TscKHz * 1e3);
         }

@@ -111,7 +111,7 @@ internal sealed class ClockMetrics(string path)
                 case KvmClockEventKind.Resumed or KvmClockEventKind.Ended or KvmClockEventKind.Found:
                     IsPaused = false;
                     break;
-                case KvmClockEventKind.SetBack:
+                case KvmClockEventKind.SetBack or KvmClockEventKind.Excluded:
                     LostSeconds += lost;
                     break;
                 case KvmClockEventKind.Corrected:

@@ -86,9 +86,12 @@ public sealed class ClockWatch
         foreach (var machine in VMDiscovery.All().OfType<ProcessMachine>())
             Add(machine, wake, cancellationToken);
         _metrics?.Write();
+        var count = -1;
         long? exitsAt = null;
         while (!cancellationToken.IsCancellationRequested)
         {
+            if (count != _vms.Count)
+                _options.Begun?.Invoke(count = _vms.Count);
             var readable = Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
             foreach (var occurred in clocks.Read())
                 Take(occurred);
@@ -168,7 +171,10 @@ public sealed class ClockWatch
         foreach (var process in _discoverAt.Where(discover => discover.Value <= Now).Select(discover => discover.Key).ToArray())
         {
             _discoverAt.Remove(process);
-            foreach (var machine in Discover(process).Where(machine => IsComplete(machine, process)))
+            var found = Discover(process).ToArray();
+            if (found.Length == 0)
+                _discoveries.Remove(process);
+            foreach (var machine in found.Where(machine => IsComplete(machine, process)))
                 Add(machine, wake, cancellationToken);
         }
 
@@ -229,7 +235,7 @@ public sealed class ClockWatch
         }
 
         vm.PausedLooks = 0;
-        if (vm.History.Current is null || !vm.Machine.GuestHasRun)
+        if (vm.History.Current is null || !vm.Machine.GuestHasRun || !vm.MarkPaused())
             return;
         _tell(new KvmClockEvent(KvmClockEventKind.Paused, vm.Machine.Identity));
         Arm(vm, wake);
@@ -262,15 +268,15 @@ public sealed class ClockWatch
 
     private void Add(ProcessMachine machine, SafeDescriptor wake, CancellationToken cancellationToken)
     {
-        if (_vms.ContainsKey(machine.Identity.Id) || !_options.IsWatched(machine.Identity.Name) || LibC.PidfdOpen(machine.Identity.ProcessId) is not { } process)
+        if (_vms.ContainsKey(machine.Identity.Id) || _options.PolicyOf(machine.Identity.Name) is not { } policy || LibC.PidfdOpen(machine.Identity.ProcessId) is not { } process)
             return;
-        var vm = new WatchedVM(machine, process, _options, _lines);
+        var vm = new WatchedVM(machine, process, policy, _options.Acts, _lines);
         _vms.Add(machine.Identity.Id, vm);
         var events = machine.GuestHasRun ? vm.Look(cancellationToken) : [];
         _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: machine.GuestHasRun ? vm.History.Current?.StoppedMicroseconds : null));
         foreach (var occurred in events)
             _tell(occurred);
-        if (_options.Acts && vm.IsSuccessor && !machine.GuestHasRun && KnowsVcpuThreads(machine))
+        if (vm.Acts && vm.IsSuccessor && !machine.GuestHasRun && KnowsVcpuThreads(machine))
             Arm(vm, wake); // a VM that was saved, or moves here, and was not resumed yet
         vm.PauseLookAt = Now;
     }

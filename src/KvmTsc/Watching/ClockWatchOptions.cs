@@ -1,14 +1,10 @@
 namespace KvmTsc.Watching;
 
 /// <summary>What is watched, and what is done about it.</summary>
-/// <param name="IsWatched">Whether a VM is, by its name.</param>
-/// <param name="Corrects">Whether time that is lost is given back.</param>
-/// <param name="IsDryRun">Whether that is only said.</param>
-/// <param name="MaximumDowntime">The most that is given back at once, null for any.</param>
-/// <param name="StatePath">Where the lines of clocks are kept for the next watch, null for nowhere. It is written to only where time is given back.</param>
+/// <param name="PolicyOf">What is done about a VM, by its name; null if it is not watched.</param>
+/// <param name="Acts">Whether it is done, and not only said.</param>
+/// <param name="StatePath">Where the lines of clocks are kept for the next watch, null for nowhere. It is written to only where something is done.</param>
 /// <param name="MetricsPath">The file that counts are written to, for Prometheus' node exporter; null for none.</param>
+/// <param name="Begun">Told how many VMs are watched when all that are there are, and whenever that changes.</param>
 public sealed record ClockWatchOptions(
-    Predicate<string> IsWatched, bool Corrects = false, bool IsDryRun = false, TimeSpan? MaximumDowntime = null, string? StatePath = null, string? MetricsPath = null)
-{
-    internal bool Acts => Corrects && !IsDryRun;
-}
+    Func<string, ClockPolicy?> PolicyOf, bool Acts = false, string? StatePath = null, string? MetricsPath = null, Action<int>? Begun = null);

@@ -32,6 +32,9 @@ public enum KvmClockEventKind
     /// <summary>What it had lost was given back.</summary>
     Corrected,
 
+    /// <summary>The pause has not passed for it: its TSC goes on where kvmclock does.</summary>
+    Excluded,
+
     /// <summary>What it had lost would have been given back, but for -WhatIf.</summary>
     WouldCorrect,
 

@@ -92,6 +92,10 @@ internal sealed class LineStore
                 return;
             }
         }
+        catch (KvmException exception) when (exception.ErrorId == KvmErrorId.FileReadFailed)
+        {
+            return; // the next watch may be able to
+        }
         catch (KvmException)
         {
             // It is not whole, or another program's.

@@ -16,7 +16,7 @@ internal sealed class WatchedVM : IDisposable
     private const int MostLooksInVain = 20;
     private const int BusyMilliseconds = 250;
 
-    private readonly ClockWatchOptions _options;
+    private readonly ClockPolicy _policy;
     private readonly LineStore _store;
     private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
     private readonly CancellationTokenSource _ended = new();
@@ -24,18 +24,21 @@ internal sealed class WatchedVM : IDisposable
     private ulong _ignoredUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
+    private ulong? _exitsWhenPaused;
     private bool _hasMasterClock = true;
     private int _looksInVain;
 
     /// <param name="machine">The VM.</param>
     /// <param name="process">Its process.</param>
-    /// <param name="options">What to do.</param>
+    /// <param name="policy">What to do.</param>
+    /// <param name="acts">Whether it is done, and not only said.</param>
     /// <param name="store">The lines of VMs: those that one of the same name was on, in another process or before this watch, may be this one's.</param>
-    public WatchedVM(ProcessMachine machine, SafeDescriptor process, ClockWatchOptions options, LineStore store)
+    public WatchedVM(ProcessMachine machine, SafeDescriptor process, ClockPolicy policy, bool acts, LineStore store)
     {
         Machine = machine;
         Process = process;
-        _options = options;
+        _policy = policy;
+        Acts = policy.Corrects && acts;
         _store = store;
         foreach (var line in store.Of(machine.Identity.Name).Where(line => line.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds)))
             TryUse(line);
@@ -43,6 +46,9 @@ internal sealed class WatchedVM : IDisposable
     }
 
     public ProcessMachine Machine { get; }
+
+    /// <summary>Whether something is done about it.</summary>
+    public bool Acts { get; }
 
     /// <summary>Readable once its process has ended.</summary>
     public SafeDescriptor Process { get; }
@@ -85,6 +91,13 @@ internal sealed class WatchedVM : IDisposable
     /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
     public bool LooksPaused() => Machine.DescribeVcpus() is { Count: > 0 } vcpus && vcpus.All(vcpu => vcpu.State == KvmVcpuState.Stopped);
 
+    /// <summary>It is taken for paused, if it still is: how often its vCPUs have left the guest until now tells later whether it ran since.</summary>
+    public bool MarkPaused()
+    {
+        _exitsWhenPaused = Machine.Debugfs?.ReadExits();
+        return IsPaused = LooksPaused();
+    }
+
     /// <summary>Looks at its clocks, and puts right what is wrong with them: while it runs, in a stop.</summary>
     public IReadOnlyList<KvmClockEvent> Look(CancellationToken cancellationToken)
     {
@@ -116,7 +129,7 @@ internal sealed class WatchedVM : IDisposable
     public void Arm(Action<IReadOnlyList<KvmClockEvent>> done)
     {
         IsPaused = true;
-        if (!_options.Acts || IsArmed)
+        if (!Acts || IsArmed)
             return;
         _armed = Task.Factory.StartNew(
             () =>
@@ -169,18 +182,34 @@ internal sealed class WatchedVM : IDisposable
             verdict = new ClockVerdict(ClockChange.None, 0, null);
         }
 
-        var isDue = verdict is { Change: ClockChange.SetBack, Line: not null } && _options.Acts && !IsTooMuch(verdict.LostNanoseconds);
         try
         {
-            return new Looked(now, verdict, isDue ? _restores[verdict.Line!].Apply(stop, now) : null, null);
+            return verdict is { Change: ClockChange.SetBack, Line: { } line } && Acts
+                ? Correct(stop, now, verdict, line)
+                : new Looked(now, verdict);
         }
         catch (KvmException exception)
         {
-            return new Looked(now, verdict, null, exception);
+            return new Looked(now, verdict, Failure: exception);
         }
     }
 
-    private bool IsTooMuch(long lost) => _options.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
+    private Looked Correct(IVMStop stop, TscSnapshot now, ClockVerdict verdict, KvmTscState line) => _policy.Downtime switch
+    {
+        TscDowntime.Exclude when !HasNotRun(now, line) => new Looked(now, verdict, Refusal: "The pause is to be none (-Downtime Exclude), but its guest has run since, or was put back to an earlier moment: a TSC is not taken back."),
+        TscDowntime.Exclude => new Looked(PauseExclusion.Apply(Machine, stop, now, line), verdict, IsExcluded: true),
+        _ when IsTooMuch(verdict.LostNanoseconds) => new Looked(now, verdict, Refusal: TooMuch),
+        _ => new Looked(now, verdict, _restores[line].Apply(stop, now)),
+    };
+
+    /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>
+    private bool HasNotRun(TscSnapshot now, KvmTscState line) =>
+        IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits
+        && now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
+
+    private const string TooMuch = "It is more than -MaximumDowntime allows.";
+
+    private bool IsTooMuch(long lost) => _policy.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
 
     private List<KvmClockEvent> Tell(Stopped<Looked> stopped, bool beforeGuestRan)
     {
@@ -223,7 +252,7 @@ internal sealed class WatchedVM : IDisposable
                 break;
             case ClockChange.Unknown:
                 yield return Of(KvmClockEventKind.SetBack);
-                if (_options.Corrects)
+                if (_policy.Corrects)
                     yield return Of(KvmClockEventKind.Refused, "It was put back to a moment that this watch has not seen.");
                 break;
             case ClockChange.SetBack when looked.Applied is not null:
@@ -232,13 +261,16 @@ internal sealed class WatchedVM : IDisposable
                     KvmClockEventKind.Corrected, Machine.Identity, verdict.LostNanoseconds, microseconds, reason: null,
                     result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan);
                 break;
+            case ClockChange.SetBack when looked.IsExcluded:
+                yield return Of(KvmClockEventKind.Excluded);
+                break;
             case ClockChange.SetBack:
                 yield return Of(KvmClockEventKind.SetBack);
-                if (looked.Failure is { } failure)
-                    yield return Of(KvmClockEventKind.Refused, failure.Message);
-                else if (_options.Corrects && IsTooMuch(verdict.LostNanoseconds))
-                    yield return Of(KvmClockEventKind.Refused, "It is more than -MaximumDowntime allows.");
-                else if (_options.Corrects)
+                if ((looked.Refusal ?? looked.Failure?.Message) is { } refusal)
+                    yield return Of(KvmClockEventKind.Refused, refusal);
+                else if (_policy is { Corrects: true, Downtime: TscDowntime.Count } && IsTooMuch(verdict.LostNanoseconds))
+                    yield return Of(KvmClockEventKind.Refused, TooMuch);
+                else if (_policy.Corrects)
                     yield return Of(KvmClockEventKind.WouldCorrect);
                 break;
         }
@@ -276,7 +308,7 @@ internal sealed class WatchedVM : IDisposable
     /// <summary>Its clocks may be on this line. What a restore to it needs is made now, and not while the vCPUs are held.</summary>
     private void Use(KvmTscState line)
     {
-        if (_options.Acts && !_restores.ContainsKey(line))
+        if (Acts && !_restores.ContainsKey(line))
         {
             var restore = new TscRestore(Machine, line, new TscRestoreOptions());
             restore.Rehearse();
@@ -290,5 +322,6 @@ internal sealed class WatchedVM : IDisposable
         ? []
         : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
-    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied, KvmException? Failure);
+    private sealed record Looked(
+        TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, KvmException? Failure = null, string? Refusal = null, bool IsExcluded = false);
 }
