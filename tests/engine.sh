@@ -9,15 +9,16 @@ parts=("$@")
 tests=out/artifacts/publish/KvmTsc.Tests/release_linux-x64/KvmTsc.Tests
 options=(-noColor -noLogo -reporter verbose -longRunning 120)
 
-passed=0 failed=0 skipped=0 names=''
+passed=0 failed=0 skipped=0 names=()
 
 # count COMMAND...: runs a part and adds what its summary says.
 count() {
-    local log status=0 summary total
+    local log status=0 summary total found
     log=$(mktemp)
     "$@" 2>&1 | tee "$log" || status=$?
     summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -n 1) || true
-    names+=$(sed -nE 's/^ *(.*) \[FAIL\]$/FAILED: \1/p' "$log")$'\n'
+    mapfile -t found < <(sed -nE 's/^ *(.*) \[FAIL\]$/FAILED: \1/p' "$log")
+    names+=("${found[@]}")
     rm -f "$log"
     if [[ $summary =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
         total=${BASH_REMATCH[1]}
@@ -49,6 +50,6 @@ for part in "${parts[@]}"; do
     esac
 done
 
-[[ ! $names ]] || echo "$names"
+((${#names[@]} == 0)) || printf '%s\n' "${names[@]}"
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0 && passed > 0))

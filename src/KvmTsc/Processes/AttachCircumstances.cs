@@ -51,7 +51,7 @@ internal sealed record AttachCircumstances
                 ProcessId = processId,
                 Own = own,
                 Target = target,
-                Threads = [.. NumberedDirectory.Read($"{directory}/task").Select(id => ProcessStatus.Read($"{directory}/task/{id}")).OfType<ProcessStatus>()],
+                Threads = [.. ProcessStatus.ReadThreads(processId)],
                 PtraceScope = Yama.PtraceScope,
                 IsDescendant = Descends(processId),
                 IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == ownNamespace,

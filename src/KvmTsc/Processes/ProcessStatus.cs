@@ -62,6 +62,10 @@ internal sealed record ProcessStatus
     /// <summary>Reads one, null if it is gone.</summary>
     public static ProcessStatus? Read(string directory) => KernelFiles.ReadText($"{directory}/status") is { } text ? Parse(text) : null;
 
+    /// <summary>Reads those of a process's threads that are there.</summary>
+    public static IEnumerable<ProcessStatus> ReadThreads(int processId) =>
+        NumberedDirectory.Read($"/proc/{processId}/task").Select(id => Read($"/proc/{processId}/task/{id}")).OfType<ProcessStatus>();
+
     /// <summary>Understands one; what the kernel does not say is as if nothing stood in the way.</summary>
     public static ProcessStatus Parse(string text)
     {

@@ -19,8 +19,7 @@ internal sealed record Tracer(int ThreadId, string? Name)
     }
 
     /// <summary>The tracer of a process, null without one.</summary>
-    public static Tracer? Of(int processId) =>
-        Of(NumberedDirectory.Read($"/proc/{processId}/task").Select(id => ProcessStatus.Read($"/proc/{processId}/task/{id}")).OfType<ProcessStatus>());
+    public static Tracer? Of(int processId) => Of(ProcessStatus.ReadThreads(processId));
 
     /// <summary>What it keeps others from.</summary>
     /// <param name="processId">The process that it traces.</param>

@@ -184,30 +184,31 @@ internal sealed class WatchedVM : IDisposable
 
         try
         {
-            return verdict is { Change: ClockChange.SetBack, Line: { } line } && Acts
+            return verdict is { Change: ClockChange.SetBack, Line: { } line } && _policy.Corrects
                 ? Correct(stop, now, verdict, line)
                 : new Looked(now, verdict);
         }
         catch (KvmException exception)
         {
-            return new Looked(now, verdict, Failure: exception);
+            return new Looked(now, verdict, Refusal: exception.Message);
         }
     }
 
+    /// <summary>Does what is to be done about time that is lost, refuses it, or, where nothing is to be done, only judges.</summary>
     private Looked Correct(IVMStop stop, TscSnapshot now, ClockVerdict verdict, KvmTscState line) => _policy.Downtime switch
     {
-        TscDowntime.Exclude when !HasNotRun(now, line) => new Looked(now, verdict, Refusal: "The pause is to be none (-Downtime Exclude), but its guest has run since, or was put back to an earlier moment: a TSC is not taken back."),
-        TscDowntime.Exclude => new Looked(PauseExclusion.Apply(Machine, stop, now, line), verdict, IsExcluded: true),
-        _ when IsTooMuch(verdict.LostNanoseconds) => new Looked(now, verdict, Refusal: TooMuch),
-        _ => new Looked(now, verdict, _restores[line].Apply(stop, now)),
+        TscDowntime.Count when IsTooMuch(verdict.LostNanoseconds) => new Looked(now, verdict, Refusal: "It is more than -MaximumDowntime allows."),
+        _ when !Acts => new Looked(now, verdict),
+        TscDowntime.Count => new Looked(now, verdict, _restores[line].Apply(stop, now)),
+        _ when HasNotRun(now, line) => new Looked(PauseExclusion.Apply(Machine, stop, now, line), verdict, IsExcluded: true),
+        _ => new Looked(
+            now, verdict, Refusal: "The pause is to be none (-Downtime Exclude), but its guest has run since, or was put back to an earlier moment: a TSC is not taken back."),
     };
 
     /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>
     private bool HasNotRun(TscSnapshot now, KvmTscState line) =>
         IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits
         && now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
-
-    private const string TooMuch = "It is more than -MaximumDowntime allows.";
 
     private bool IsTooMuch(long lost) => _policy.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
 
@@ -266,10 +267,8 @@ internal sealed class WatchedVM : IDisposable
                 break;
             case ClockChange.SetBack:
                 yield return Of(KvmClockEventKind.SetBack);
-                if ((looked.Refusal ?? looked.Failure?.Message) is { } refusal)
+                if (looked.Refusal is { } refusal)
                     yield return Of(KvmClockEventKind.Refused, refusal);
-                else if (_policy is { Corrects: true, Downtime: TscDowntime.Count } && IsTooMuch(verdict.LostNanoseconds))
-                    yield return Of(KvmClockEventKind.Refused, TooMuch);
                 else if (_policy.Corrects)
                     yield return Of(KvmClockEventKind.WouldCorrect);
                 break;
@@ -322,6 +321,5 @@ internal sealed class WatchedVM : IDisposable
         ? []
         : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
-    private sealed record Looked(
-        TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, KvmException? Failure = null, string? Refusal = null, bool IsExcluded = false);
+    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false);
 }

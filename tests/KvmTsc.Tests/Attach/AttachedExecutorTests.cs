@@ -460,17 +460,8 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         using var parent = OtherProcess.StartParentOfQemu("-smp", "2", "-S");
         var machine = ChildOf(parent, vcpus: 2);
         var executor = (AttachedExecutor)machine.Executor;
-        var told = false;
         var error = Assert.Throws<KvmException>(() => executor.WhileHeldAtResume(
-            _ => 0,
-            TimeSpan.FromMinutes(5),
-            (_, _) =>
-            {
-                if (!told)
-                    Kill(machine.Identity.ProcessId);
-                told = true;
-            },
-            CancellationToken.None));
+            _ => 0, TimeSpan.FromMinutes(5), Once(() => Kill(machine.Identity.ProcessId)), CancellationToken.None));
         Assert.Equal(KvmErrorId.ProcessGone, error.ErrorId);
         parent.AwaitExit();
     }
@@ -500,12 +491,11 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         Assert.ThrowsAny<OperationCanceledException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
             _ => 0,
             TimeSpan.FromMinutes(5),
-            (_, _) =>
+            Once(() =>
             {
-                if (seen.Count == 0)
-                    seen.Add(Assert.Throws<KvmException>(() => Stop(new AttachedExecutor(machine.Target), _ => 0)).ErrorId);
+                seen.Add(Assert.Throws<KvmException>(() => Stop(new AttachedExecutor(machine.Target), _ => 0)).ErrorId);
                 cancellation.Cancel();
-            },
+            }),
             cancellation.Token));
         Assert.Equal([KvmErrorId.BusyWithKvmTsc], seen);
     }
@@ -528,18 +518,14 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         var state = KvmTscState.Save(RunningVM(source), force: false, CancellationToken.None);
         using var qemu = OtherProcess.StartQemu("-name", name, "-smp", "2", "-S", "-monitor", "stdio");
         var machine = Until.True(qemu.Find, found => found is [{ VcpuIds.Count: 2 }])[0];
-        var told = false;
         var restore = new TscRestore(machine, state, new TscRestoreOptions(Force: true));
         var result = restore.RunAtResume(
             TimeSpan.FromMinutes(5),
-            (_, _) =>
+            Once(() =>
             {
-                if (told)
-                    return;
-                told = true;
                 Assert.False(machine.GuestHasRun);
                 qemu.Tell("cont");
-            },
+            }),
             CancellationToken.None);
         Assert.Equal(0, result.ResidualTicks);
         Assert.All(machine.VcpuIds, id => Assert.Equal(state.Vcpus[0].OffsetTicks, OffsetInDebugfs(machine, id)));
@@ -582,17 +568,8 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "decoy", "0");
         var machine = other.FindOne();
-        var told = false;
         var error = Assert.Throws<KvmException>(() => ((AttachedExecutor)machine.Executor).WhileHeldAtResume(
-            _ => 0,
-            TimeSpan.FromMinutes(5),
-            (_, _) =>
-            {
-                if (!told)
-                    other.Tell("1");
-                told = true;
-            },
-            CancellationToken.None));
+            _ => 0, TimeSpan.FromMinutes(5), Once(() => other.Tell("1")), CancellationToken.None));
         Refusal.AssertExplains(error, KvmErrorId.AttachFailed);
         Assert.Contains("not one of those that are named", error.Message);
         Assert.Equal(0, TracersOf(other));
@@ -646,12 +623,11 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
                 return OffsetInDebugfs(machine, 0);
             },
             TimeSpan.FromMinutes(2),
-            (_, _) =>
+            Once(() =>
             {
-                if (!told)
-                    other.Tell("2"); // the duplicate
+                other.Tell("2"); // the duplicate
                 told = true;
-            },
+            }),
             CancellationToken.None).Result;
         Assert.True(told);
         Assert.Equal(-4321, offset);
@@ -720,6 +696,19 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         // The kernel lets go of that one when the tracer's thread has ended, which .NET does not wait for.
         Until.True(() => TracersOf(other), tracers => tracers == 0);
         Assert.All(Directory.GetDirectories($"/proc/{other.Id}/task"), task => Assert.NotEqual('t', ProcessStatus.Read(task)!.State));
+    }
+
+    /// <summary>For what is to be done when a wait has begun: one is told of it about ten times a second.</summary>
+    private static Action<TimeSpan, int> Once(Action action)
+    {
+        var isDone = false;
+        return (_, _) =>
+        {
+            if (isDone)
+                return;
+            isDone = true;
+            action();
+        };
     }
 
     private static void Signal(string signal, int processId)
