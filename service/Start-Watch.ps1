@@ -13,5 +13,5 @@ if (Test-Path $metrics) { $given.MetricsPath = "$metrics/kvmtsc.prom" }
 $warnings = 'Refused', 'MasterClockLost', 'EventsLost', 'NotWritten'
 Watch-KvmClock @given | ForEach-Object {
     $priority = $_.Event -in $warnings ? 4 : 6
-    [Console]::Out.WriteLine("<$priority>$(ConvertTo-Json $_ -Compress -EnumsAsStrings)")
+    [Console]::Out.WriteLine("<$priority>$(ConvertTo-Json $_ -Compress)")
 }
