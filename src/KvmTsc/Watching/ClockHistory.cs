@@ -35,8 +35,11 @@ internal sealed class ClockHistory
 
     private const int MostLines = 16;
 
-    /// <summary>By how much a VMM may save the TSC before kvmclock, and after.</summary>
-    private static readonly TimeSpan s_mostBefore = TimeSpan.FromMilliseconds(10);
+    /// <summary>
+    /// By how much a VMM may save the TSC before kvmclock, and after. QEMU saves it when all but the last of the memory is written: before kvmclock, which comes after that,
+    /// or, of a guest that somebody had paused, after kvmclock, which is then from when it was. hw/i386/kvm/clock.c, migration/savevm.c.
+    /// </summary>
+    private static readonly TimeSpan s_mostBefore = TimeSpan.FromSeconds(5);
 
     private static readonly TimeSpan s_mostAfter = TimeSpan.FromSeconds(60);
 
@@ -85,20 +88,17 @@ internal sealed class ClockHistory
         };
     }
 
-    /// <summary>The guest has clocks of an earlier moment: that line is its own of which they are a point. Where kvmclock was so, the TSC was a little later.</summary>
+    /// <summary>
+    /// The guest has clocks of an earlier moment: that line is its own of which they are a point, but for the time between the savings of both. Where lines with
+    /// different TSCs may be it, as of a guest that was reset when it had run for a minute, it is none.
+    /// </summary>
     private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet)
     {
         var host = now.Clock.HostTsc;
-        var best = (Line: (KvmTscState?)null, After: double.MaxValue);
-        foreach (var line in _lines)
-        {
-            if (After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= s_mostAfter.TotalSeconds && after < best.After)
-                best = (line, after);
-        }
-
-        return best.Line is null
-            ? new ClockVerdict(ClockChange.Unknown, lost, null)
-            : new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(best.Line, host)), best.Line);
+        KvmTscState[] possible = [.. _lines.Where(line => After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= s_mostAfter.TotalSeconds)];
+        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last))
+            ? new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(last, host)), last)
+            : new ClockVerdict(ClockChange.Unknown, lost, null);
 
         // By how many seconds the TSC that was written is later than the line's when its kvmclock was what was set.
         double? After(KvmTscState line)
@@ -115,6 +115,8 @@ internal sealed class ClockHistory
             return TscArithmetic.Distance(due, written) / (first.TscKHz * 1e3);
         }
     }
+
+    private static bool HaveOneTsc(KvmTscState one, KvmTscState other) => one.Vcpus.Select(vcpu => vcpu.OffsetTicks).SequenceEqual(other.Vcpus.Select(vcpu => vcpu.OffsetTicks));
 
     private static ulong ClockAt(KvmTscState line, ulong hostTsc) => unchecked(line.ClockNanoseconds + Scale(line).Apply(hostTsc - line.HostTsc));
 

@@ -254,7 +254,7 @@ internal sealed class WatchedVM : IDisposable
             case ClockChange.Unknown:
                 yield return Of(KvmClockEventKind.SetBack);
                 if (_policy.Corrects)
-                    yield return Of(KvmClockEventKind.Refused, "It was put back to a moment that this watch has not seen.");
+                    yield return Of(KvmClockEventKind.Refused, "It was put back to a moment that this watch has not seen, or cannot tell from another.");
                 break;
             case ClockChange.SetBack when looked.Applied is not null:
                 var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));

@@ -66,6 +66,36 @@ public sealed class ClockHistoryTests
     }
 
     [Fact]
+    public void A_snapshot_of_a_guest_that_ran_has_kvmclock_from_after_its_memory_was_written()
+    {
+        var guest = new Guest();
+        var snapshot = guest.SaveTscFirst(TimeSpan.FromSeconds(4));
+        guest.Run(TimeSpan.FromMinutes(5));
+        guest.Load(snapshot);
+        guest.AssertCorrectedTo(guest.First);
+    }
+
+    [Fact]
+    public void A_snapshot_that_may_be_of_two_lines_is_left_alone()
+    {
+        var guest = new Guest();
+        guest.Reset();
+        guest.Learn();
+        guest.Run(TimeSpan.FromSeconds(20));
+        guest.Reset();
+        var third = guest.Learn();
+        guest.Run(TimeSpan.FromSeconds(7));
+        var clear = guest.Save();
+        var unclear = guest.Save(TimeSpan.FromSeconds(30));
+        guest.Run(TimeSpan.FromMinutes(1));
+
+        guest.Load(clear);
+        guest.AssertCorrectedTo(third);
+        guest.Load(unclear);
+        Assert.Equal((ClockChange.Unknown, null), (guest.Judge().Change, guest.Judge().Line));
+    }
+
+    [Fact]
     public void A_reset_moves_the_TSC_and_is_left_alone()
     {
         var guest = new Guest();
@@ -181,6 +211,14 @@ public sealed class ClockHistoryTests
             var clock = Machine.VM.ReadClock().Clock;
             Run(inBetween);
             return new Snapshot(clock, Machine.VM.Vcpus[0].GuestTscNow);
+        }
+
+        /// <summary>As QEMU does it with a guest that it stops itself: kvmclock when its devices are saved, the TSC when its vCPUs were.</summary>
+        public Snapshot SaveTscFirst(TimeSpan inBetween)
+        {
+            var tsc = Machine.VM.Vcpus[0].GuestTscNow;
+            Run(inBetween);
+            return new Snapshot(Machine.VM.ReadClock().Clock, tsc);
         }
 
         /// <summary>As QEMU does it with loadvm.</summary>
