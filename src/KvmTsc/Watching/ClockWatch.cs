@@ -3,6 +3,7 @@ using KvmTsc.Discovery;
 using KvmTsc.Execution.Attach;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
+using KvmTsc.Local;
 using KvmTsc.Processes;
 
 namespace KvmTsc.Watching;
@@ -64,6 +65,8 @@ public sealed class ClockWatch
         using var wake = LibC.Eventfd();
         using var registration = cancellationToken.Register(() => LibC.Signal(wake));
         var watch = new ClockWatch(options, tell);
+        foreach (var machine in LocalMachines.All.Where(machine => options.PolicyOf(machine.Identity.Name) is not null))
+            tell(new KvmClockEvent(KvmClockEventKind.LeftOut, machine.Identity, reason: "It is of this process, which cannot hold itself, and nobody else pauses it."));
         try
         {
             watch.Run(clocks, exits, wake, cancellationToken);

@@ -8,6 +8,9 @@ public enum KvmClockEventKind
     /// <summary>The VM is watched from now on.</summary>
     Found,
 
+    /// <summary>The VM is of the process that watches, and is not watched; Reason says why.</summary>
+    LeftOut,
+
     /// <summary>It was paused.</summary>
     Paused,
 
