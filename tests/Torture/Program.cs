@@ -6,6 +6,7 @@ return args switch
     ["attach", .. var options] => AttachRun.Run(Options.Parse(options)),
     ["kill", .. var options] => KillRun.Run(Options.Parse(options)),
     ["watch", .. var options] => WatchRun.Run(Options.Parse(options)),
+    ["guard", .. var options] => GuardRun.Run(Options.Parse(options)),
     ["control", .. var options] => ControlRun.Run(Options.Parse(options)),
     ["errors", .. var options] => ErrorRun.Run(Options.Parse(options)),
 
@@ -13,6 +14,7 @@ return args switch
     ["attack"] => Attacker.Run(),
     ["work"] => Worker.Run(),
     ["watch-one", var processId] => Watcher.Run(int.Parse(processId)),
+    ["guard-one", var states] => Guard.Run(states),
     ["try", var processId] => Attempt.Run(int.Parse(processId)),
     _ => Usage(),
 };
@@ -24,6 +26,7 @@ static int Usage()
         usage: KvmTsc.Torture attach [--count N]    attaches N times (2000), reading and writing
                KvmTsc.Torture kill [--count N]      is killed N times (500) while it attaches
                KvmTsc.Torture watch [--count N]     waits N times (200) for a resume that does not come, and is killed at many of them
+               KvmTsc.Torture guard [--count N]     watches clocks, which are set back meanwhile, and is killed N times (100)
                KvmTsc.Torture control [--count N]   kills a naive injector until it has done harm, at most N times (20)
                KvmTsc.Torture errors                where it cannot attach
         options: --programs DIR   where build-c.sh put the C programs (out/torture)

@@ -87,6 +87,9 @@ internal sealed class Target : IDisposable
 
     public TargetResources Resources() => JsonSerializer.Deserialize(Ask("maps"), TargetJson.Default.TargetResources)!;
 
+    /// <summary>How much more CLOCK_REALTIME shows than kvmclock, in nanoseconds, as the target itself reads them; null while KVM has no master clock.</summary>
+    public long? Lag() => JsonSerializer.Deserialize(Ask("clock"), TargetJson.Default.TargetClock)!.Lag;
+
     public void Pause() => Ask("pause");
 
     public void Continue() => Ask("cont");

@@ -37,6 +37,14 @@ internal sealed record TargetReport(long Deviations, IReadOnlyList<TargetCheck> 
 /// <summary>The TSC offsets as the target's own vCPU threads read them.</summary>
 internal sealed record TargetOffsets(IReadOnlyList<long> Offsets);
 
+/// <summary>KVM_GET_CLOCK, in nanoseconds.</summary>
+internal sealed record TargetClock(long Clock, long Realtime, uint Flags)
+{
+    private const uint HasRealtime = 4; // KVM_CLOCK_REALTIME
+
+    public long? Lag => (Flags & HasRealtime) != 0 ? Realtime - Clock : null;
+}
+
 /// <summary>What a target has of the system's resources: mappings, with a digest of their names and permissions, and descriptors.</summary>
 internal sealed record TargetResources(int Mappings, int Executable, ulong Digest, int Descriptors)
 {
@@ -48,5 +56,6 @@ internal sealed record TargetResources(int Mappings, int Executable, ulong Diges
 [JsonSourceGenerationOptions(PropertyNameCaseInsensitive = true)]
 [JsonSerializable(typeof(TargetReport))]
 [JsonSerializable(typeof(TargetOffsets))]
+[JsonSerializable(typeof(TargetClock))]
 [JsonSerializable(typeof(TargetResources))]
 internal sealed partial class TargetJson : JsonSerializerContext;

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # The proof that attaching does no harm, on a KVM host: lab/kvmlab exec --cpus 1 --timeout 10000 -- tests/Torture/soak.sh FULL|TENTH [PART]...
-# PART is control, attach, kill, watch or errors; all of them by default. Build the harness before, where that is faster:
+# PART is control, attach, kill, watch, guard or errors; all of them by default. Build the harness before, where that is faster:
 # dotnet publish tests/Torture -c Release. The last line is the count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 case ${1:-TENTH} in
-    FULL) attaches=2000 kills=500 watches=200 exits=20 ;;
-    TENTH) attaches=200 kills=50 watches=20 exits=4 ;;
+    FULL) attaches=2000 kills=500 watches=200 guards=100 exits=20 ;;
+    TENTH) attaches=200 kills=50 watches=20 guards=10 exits=4 ;;
     *) echo 'usage: soak.sh FULL|TENTH [PART]...' >&2 && exit 2 ;;
 esac
 shift || true
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill watch errors)
+[[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill watch guard errors)
 
 built=out/artifacts/publish/KvmTsc.Torture/release_linux-x64
 [[ -x $built/KvmTsc.Torture ]] || dotnet publish tests/Torture --configuration Release --nologo --verbosity quiet
@@ -50,6 +50,7 @@ for name in "${parts[@]}"; do
         attach) part "attached to $attaches times" attach --count "$attaches" ;;
         kill) part "killed $kills times" kill --count "$kills" ;;
         watch) part "waited for a resume $watches times" watch --count "$watches" ;;
+        guard) part "watched clocks, and killed $guards times" guard --count "$guards" ;;
         errors) part 'where it cannot attach' errors --count "$exits" ;;
         *) echo "soak.sh: no part is called $name" >&2 && exit 2 ;;
     esac

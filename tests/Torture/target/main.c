@@ -3,6 +3,7 @@
 //   status   prints all checks, as a line of JSON      offsets  has every vCPU's thread read its TSC offset, and prints them
 //   maps     prints the numbers of mappings and descriptors, and a digest of the mappings' names and permissions: none may change
 //   pause    has the vCPU threads wait in a futex      cont     has them run
+//   clock    prints kvmclock, and the host's clocks at that moment
 //   quit     ends; so does the end of the input. The exit status is 1 if anything was not as it has to be.
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -139,6 +140,8 @@ static void obey(const char *command)
         (options.stand_in ? print_sizes : print_offsets)(stdout);
     else if (!strcmp(command, "maps"))
         print_resources();
+    else if (!strcmp(command, "clock"))
+        print_clock(stdout);
     else if (!strcmp(command, "pause") || !strcmp(command, "cont")) {
         pause_vcpus(!strcmp(command, "pause"));
         printf("{}\n");
@@ -161,6 +164,7 @@ static void usage(void)
         "  --sandbox            forbids what QEMU's sandbox does\n"
         "  --no-run             never runs the vCPUs, until told to\n"
         "  --paused             runs each vCPU once, then waits until told to go on\n"
+        "  --stop-clock         sets kvmclock back to where it stood after a pause, as QEMU does\n"
         "  --undumpable         as after a change of credentials\n"
         "  --exit-after MS      ends by itself\n"
         "  --stand-in           needs no KVM: terminals' sizes instead of TSC offsets\n"
@@ -179,6 +183,7 @@ static void parse(int count, char **arguments)
         { "sandbox", no_argument, NULL, 'b' },
         { "no-run", no_argument, NULL, 'n' },
         { "paused", no_argument, NULL, 'p' },
+        { "stop-clock", no_argument, NULL, 'k' },
         { "undumpable", no_argument, NULL, 'u' },
         { "exit-after", required_argument, NULL, 'e' },
         { "stand-in", no_argument, NULL, 't' },
@@ -199,6 +204,7 @@ static void parse(int count, char **arguments)
         case 'b': options.sandbox = true; break;
         case 'n': options.no_run = true; break;
         case 'p': options.paused = true; break;
+        case 'k': options.stop_clock = true; break;
         case 'u': options.undumpable = true; break;
         case 'e': options.exit_after_ms = (unsigned)atoi(optarg); break;
         case 't': options.stand_in = true; break;

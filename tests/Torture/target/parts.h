@@ -16,6 +16,7 @@ struct options {
     bool sandbox;
     bool no_run;
     bool paused;
+    bool stop_clock;
     bool undumpable;
     bool stand_in;
     unsigned exit_after_ms;
@@ -55,6 +56,7 @@ void create_vcpus(void);
 void start_vcpus(void);
 void pause_vcpus(bool paused);
 void print_offsets(FILE *to);
+void print_clock(FILE *to);
 int vm_descriptor(void);
 
 // stand_in.c: what the vCPUs are where there is no KVM. Terminals, whose sizes can be set and read by ioctls as TSC offsets can.

@@ -49,6 +49,7 @@ static uint8_t *memory;
 static int kvm, vm = -1, count;
 static struct vcpu vcpus[most_vcpus];
 static struct check *offset_check;
+static uint64_t clock_at_pause;
 
 static void require(bool holds, const char *what)
 {
@@ -226,8 +227,41 @@ static void kick(struct vcpu *vcpu)
     pthread_kill(vcpu->thread, kick_signal);
 }
 
+// --- pauses
+
+static struct kvm_clock_data read_clock(void)
+{
+    struct kvm_clock_data clock = { 0 };
+    require(!ioctl(vm, KVM_GET_CLOCK, &clock), "KVM_GET_CLOCK");
+    return clock;
+}
+
+void print_clock(FILE *to)
+{
+    struct kvm_clock_data clock = read_clock();
+    fprintf(to, "{\"clock\":%" PRIu64 ",\"realtime\":%" PRIu64 ",\"flags\":%u}\n", (uint64_t)clock.clock, (uint64_t)clock.realtime, clock.flags);
+    fflush(to);
+}
+
+static void stop_clock(void)
+{
+    for (int i = 0; i < count; i++) {
+        while (!vcpus[i].check->idle)
+            sleep_ms(1);
+    }
+    clock_at_pause = read_clock().clock;
+}
+
+static void start_clock(void)
+{
+    struct kvm_clock_data clock = { .clock = clock_at_pause };
+    require(!ioctl(vm, KVM_SET_CLOCK, &clock), "KVM_SET_CLOCK");
+}
+
 void pause_vcpus(bool paused)
 {
+    if (options.stop_clock && !paused)
+        start_clock();
     for (int i = 0; i < count; i++) {
         if (paused) {
             vcpus[i].paused = true;
@@ -239,7 +273,11 @@ void pause_vcpus(bool paused)
             kick(&vcpus[i]);
         }
     }
+    if (options.stop_clock && paused)
+        stop_clock();
 }
+
+// --- offsets
 
 void print_offsets(FILE *to)
 {
