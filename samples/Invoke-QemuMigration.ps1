@@ -7,7 +7,7 @@ The guest is a Linux whose two vCPUs read their clocks in a tight loop (lab/gues
 
 Migrate        live, by QMP, into a second QEMU; it is stopped while that is under way, and continued at the destination
 LiveMigrate    live, by QMP, into a second QEMU; QEMU itself stops and resumes it
-PauseContinue  stopped and continued in one QEMU
+PauseContinue  stopped and continued in one QEMU, the same in all runs
 SaveRestore    stopped, saved to a file, and restored from it into a new QEMU
 
 KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-KvmTscState -AtResume, which waits for the moment of resume. To another
@@ -87,6 +87,17 @@ function Open-MigrationGuest([string] $Name, [string] $Incoming, $Session) {
     $guest = Open-Guest $Name -Directory $Directory -Image $Image -ClockSource $ClockSource -Incoming $Incoming -Session $Session
     $Guests.Add($guest)
     $guest
+}
+
+function Close-MigrationGuest {
+    foreach ($guest in $Guests) {
+        Use-Guest $guest { param($there) Close-Guest $there }
+    }
+    $Guests.Clear()
+    Remove-Item $Directory -Recurse -ErrorAction Ignore
+    if ($Control) {
+        Invoke-Command $Control { Remove-Item $using:Directory -Recurse -ErrorAction Ignore }
+    }
 }
 
 # --- KvmTsc
@@ -215,18 +226,25 @@ function Invoke-Run([string] $Mode) {
     $watch = $null
     $null = New-Item $Directory -ItemType Directory -Force
     try {
-        Write-Information 'Starting the guest'
-        $source = Open-MigrationGuest web01
-        $before = Watch-Guest $source $SecondsBefore
+        if ($Guests) {
+            $source = $Guests[0]
+            $source.Events.Clear()
+            $before = Watch-Guest $source $SecondsBefore -FromNow
+        }
+        else {
+            Write-Information 'Starting the guest'
+            $source = Open-MigrationGuest web01
+            $before = Watch-Guest $source $SecondsBefore
+        }
         $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
-        Write-Information "$Scenario, with KvmTsc: $($Mode -ne 'Without')"
+        Write-Information "${Scenario}: $(Get-Title $Mode)"
         $migrated = & "Invoke-$Scenario" $source $withKvmTsc
         $guest = $migrated.Guest
         $stopped = Wait-QmpEvent $source STOP
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
         $restored = $migrated.Restore ? ($migrated.Restore | Wait-Job | Receive-Job) : $null
         Write-Information 'The guest was resumed'
-        $after = Watch-Guest $guest $SecondsAfter -Resumed
+        $after = Watch-Guest $guest $SecondsAfter -FromNow
     }
     finally {
         if ($watch) {
@@ -234,13 +252,8 @@ function Invoke-Run([string] $Mode) {
             $told = @($watch | Receive-Job -ErrorAction Continue)
             $watch | Remove-Job
         }
-        foreach ($guest in $Guests) {
-            Use-Guest $guest { param($there) Close-Guest $there }
-        }
-        $Guests.Clear()
-        Remove-Item $Directory -Recurse
-        if ($Control) {
-            Invoke-Command $Control { Remove-Item $using:Directory -Recurse -ErrorAction Ignore }
+        if ($Scenario -ne 'PauseContinue') {
+            Close-MigrationGuest
         }
     }
     Write-Information 'Comparing what the guest logged'
@@ -256,16 +269,32 @@ function Invoke-Run([string] $Mode) {
         Verdict  = Compare-GuestClock $before $after $stopped $resumed @judgement
         Restored = $restored
         Told     = $watch ? @($told | Where-Object LostNanoseconds) : @()
-        Messages = @($after.Messages | Where-Object { $_ -notin $before.Messages })
+        Messages = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($resumed - $stopped))
+    }
+}
+
+# What the guest's kernel said that may be about clocks. A vCPU that its host has left waiting for some seconds is a lockup to it; to one whose clock has jumped the lockup
+# is as long as the pause was.
+function Select-Message([string[]] $Message, [decimal] $DowntimeNanoseconds) {
+    $reportMicroseconds = 2000000 # from its first line to its last
+    $passed = -1
+    foreach ($line in $Message) {
+        $microseconds = [long] $line.Split(' ')[2]
+        if ($line -match 'soft lockup .* stuck for (?<seconds>\d+)s' -and ([decimal] $Matches.seconds + 1) * 1000000000 -lt $DowntimeNanoseconds) {
+            $passed = $microseconds + $reportMicroseconds
+        }
+        if ($microseconds -gt $passed) {
+            $line
+        }
     }
 }
 
 # What is known of a guest and its host after some seconds of the guest's, and what it has logged since it was known last.
-function Watch-Guest($Guest, [int] $Seconds, [switch] $Resumed) {
-    Use-Guest $Guest -Arguments $Image, $Seconds, $Resumed.IsPresent {
-        param($there, $image, $seconds, $resumed)
+function Watch-Guest($Guest, [int] $Seconds, [switch] $FromNow) {
+    Use-Guest $Guest -Arguments $Image, $Seconds, $FromNow.IsPresent {
+        param($there, $image, $seconds, $fromNow)
         $earlier = Read-HostClock $image
-        $before = $resumed ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
+        $before = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
         foreach ($thread in 0, 1) {
             Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
         }
@@ -355,13 +384,18 @@ function Get-Fault($Run) {
     }
 }
 
+function Get-Title([string] $Mode) {
+    $Mode -eq 'Watched' ? $Mode : "$Mode KvmTsc"
+}
+
 try {
     $runs = [ordered]@{}
     foreach ($name in $Run) {
-        $runs[$name -eq 'Watched' ? $name : "$name KvmTsc"] = Invoke-Run $name
+        $runs[(Get-Title $name)] = Invoke-Run $name
     }
 }
 finally {
+    Close-MigrationGuest
     $Session, $Control | Where-Object { $_ } | Remove-PSSession
 }
 Format-Run "$Scenario$($DestinationHost ? " to $DestinationHost" : ''), guest on $ClockSource" $runs

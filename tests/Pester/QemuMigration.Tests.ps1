@@ -9,7 +9,8 @@ Describe 'A QEMU guest' -Tag Kvm {
                 & $sample @args *>&1 | ForEach-Object { $lines.Add($_) }
             }
             catch {
-                $lines.Add($_)
+                $lines | Out-String -Width 200 | Out-Host
+                throw # which says what is wrong
             }
             $lines | Out-String -Width 200
         }

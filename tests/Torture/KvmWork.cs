@@ -17,24 +17,45 @@ internal sealed class KvmWork(Machine machine, bool hasRun, IVMExecutor? executo
 
     public IReadOnlyList<long> Read(out double stoppedMicroseconds)
     {
-        if (!hasRun)
-        {
-            var offsets = GuestTsc.ReadOffsets(_machine, null, CancellationToken.None);
-            stoppedMicroseconds = offsets[0].StoppedMicroseconds;
-            return [.. offsets.Select(vcpu => vcpu.OffsetTicks)];
-        }
-
-        var state = KvmTscState.Save(_machine, force: false, CancellationToken.None);
-        stoppedMicroseconds = state.StoppedMicroseconds;
-        if (state.Vcpus.Any(vcpu => vcpu.TscKHz != _machine.HostTsc.KHz))
-            throw new InvalidDataException($"TSC frequencies {string.Join(", ", state.Vcpus.Select(vcpu => vcpu.TscKHz))} instead of {_machine.HostTsc.KHz} kHz");
-        return [.. state.Vcpus.Select(vcpu => vcpu.OffsetTicks)];
+        (var offsets, stoppedMicroseconds) = Patiently(Read);
+        return offsets;
     }
 
     public double Write(long offset)
     {
         var offsets = _machine.VcpuIds.ToDictionary(id => id, _ => offset);
-        return GuestTsc.SetOffsets(_machine, offsets, force: true, CancellationToken.None)[0].StoppedMicroseconds;
+        return Patiently(() => GuestTsc.SetOffsets(_machine, offsets, force: true, CancellationToken.None))[0].StoppedMicroseconds;
+    }
+
+    private (IReadOnlyList<long> Offsets, double StoppedMicroseconds) Read()
+    {
+        if (!hasRun)
+        {
+            var offsets = GuestTsc.ReadOffsets(_machine, null, CancellationToken.None);
+            return ([.. offsets.Select(vcpu => vcpu.OffsetTicks)], offsets[0].StoppedMicroseconds);
+        }
+
+        var state = KvmTscState.Save(_machine, force: false, CancellationToken.None);
+        if (state.Vcpus.Any(vcpu => vcpu.TscKHz != _machine.HostTsc.KHz))
+            throw new InvalidDataException($"TSC frequencies {string.Join(", ", state.Vcpus.Select(vcpu => vcpu.TscKHz))} instead of {_machine.HostTsc.KHz} kHz");
+        return ([.. state.Vcpus.Select(vcpu => vcpu.OffsetTicks)], state.StoppedMicroseconds);
+    }
+
+    /// <summary>On a host that is slow a stop may take too long, and is given up, with nothing done.</summary>
+    private static T Patiently<T>(Func<T> work)
+    {
+        const int MostAttempts = 10;
+        for (var attempts = 1; ; attempts++)
+        {
+            try
+            {
+                return work();
+            }
+            catch (KvmException exception) when (exception.ErrorId == KvmErrorId.AttachFailed && attempts < MostAttempts)
+            {
+                Console.Error.WriteLine($"    tried again: {exception.Message}");
+            }
+        }
     }
 
     private sealed class OtherExecutor(Machine machine, IVMExecutor executor) : Machine
