@@ -7,7 +7,7 @@ Build    stages an importable module with its help at out/KvmTsc/KvmTsc.psd1
 Check    what takes no KVM host, in two minutes: build, engine, cmdlets on this machine, lint, help
 Test     runs all tests: besides these, real kernel, cmdlets on a KVM host, QEMU guests, several hosts, harmlessness, the lab
 Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways
-Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and has its own clocks tell what it cost
+Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and pauses one, unwatched and watched; its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets, and the help that is built from it
 Package  makes out/KvmTsc-VERSION.zip
@@ -131,9 +131,9 @@ function Get-TestTier {
 
     # The longest first. Attaching is tried with each of what kernels allow writers of /proc/PID/mem: all by default, what they trace, nothing.
     @{ Name = 'cmdlets on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofTwoHosts) ('--hosts', 'h1,h2' + $WithoutRandomAddresses) }
-    @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) $WithoutRandomAddresses }
+    @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) (@('--with', 'prometheus-node-exporter') + $WithoutRandomAddresses) }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'control', 'attach' $asTraced }
-    @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'watch', 'errors' $asTraced }
+    @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'watch', 'guard', 'errors' $asTraced }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel', 'selinux' }
     @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); OnlyWaits = $true }
     Get-CheckTier
@@ -240,7 +240,9 @@ function Get-TierCount([hashtable] $Tier) {
 function Invoke-Demo {
     Invoke-Stage
     Invoke-GuestBuild
-    & $Lab exec --cpus 1 --timeout 1800 --attempts 2 @WithoutRandomAddresses -- pwsh -NoProfile -NonInteractive -File "$PSScriptRoot/samples/Invoke-QemuMigration.ps1" -InformationAction Continue
+    $sample = "& '$($PSScriptRoot -replace "'", "''")/samples/Invoke-QemuMigration.ps1' -InformationAction Continue"
+    $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched"
+    & $Lab exec --cpus 1 --timeout 1800 --attempts 2 @WithoutRandomAddresses -- pwsh -NoProfile -NonInteractive -Command $script
 }
 
 function Invoke-Documentation {

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 vcpus=${1:-64}
 programs=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$programs"' EXIT
-cc -std=gnu17 -O2 -Wall -Wextra -Werror -pthread -o "$programs/vmm" bench/stop-time/vmm.c
+cc -std=gnu17 -O2 -Wall -Wextra -Werror -pthread -o "$programs/vmm" bench/vmm.c
 cc -std=gnu17 -O2 -Wall -Wextra -Werror -o "$programs/naive" tests/Torture/naive.c
 bench=out/artifacts/publish/StopTime/release_linux-x64/StopTime
 [[ -x $bench ]] || dotnet publish bench/stop-time --configuration Release --runtime linux-x64 --no-self-contained --nologo --verbosity quiet

@@ -2,11 +2,11 @@
 Import-Module "$PSScriptRoot/../../samples/QemuMigration/Qemu.psm1"
 
 # A QEMU whose firmware finds nothing to boot, so that its vCPUs idle.
-function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = $TestDrive) {
+function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = $TestDrive, [int] $VcpuCount = 2) {
     $null = New-Item $Directory -ItemType Directory -Force
     $firmware = "$Directory/$Name.firmware"
     Open-Qemu -Name $Name -Directory $Directory -Options @(
-        '-name', 'debug-threads=on', '-cpu', 'host', '-smp', '2', '-m', '32M'
+        '-name', 'debug-threads=on', '-cpu', 'host', '-smp', "$VcpuCount", '-m', '32M'
         '-chardev', "file,id=firmware,path=$firmware", '-device', 'isa-debugcon,iobase=0x402,chardev=firmware'
         if ($Incoming) { '-incoming', $Incoming }
     )
@@ -63,9 +63,56 @@ function Read-Clock([string] $Name) {
     $read.Clock
 }
 
+# A guest of less is taken for one that begins anew.
+function Wait-Grown([string] $Name) {
+    Wait-Until 'its clocks can be told from those of a VM that begins' { (Read-Clock $Name).ClockNanoseconds -gt 8000000000 }
+}
+
+# Waits until the vCPUs' threads of a QEMU that awaits a guest are held at their next entry into it.
+function Wait-Watched([object] $Qemu) {
+    Wait-Until 'its vCPUs are watched' {
+        @(Get-KvmVcpu -ProcessId $Qemu.Process.Id | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($Qemu.Process.Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+    }
+}
+
 # What the guest lost between two readings, in nanoseconds.
 function Get-Lost([object] $Before, [object] $After) {
     ([long] $After.RealtimeNanoseconds - [long] $Before.RealtimeNanoseconds) - ([long] $After.ClockNanoseconds - [long] $Before.ClockNanoseconds)
+}
+
+# The same by the host's TSC, where CLOCK_REALTIME may have been set.
+function Get-LostByTsc([object] $Before, [object] $After) {
+    $ticks = [decimal] $After.HostTsc - [decimal] $Before.HostTsc
+    [long] ($ticks * 1000000 / (Get-KvmHost).TscKHz - ([decimal] $After.ClockNanoseconds - [decimal] $Before.ClockNanoseconds))
+}
+
+# A disk that a QEMU keeps snapshots on; its guest does not have it.
+function Add-SnapshotDisk([object] $Qemu) {
+    $file = "$TestDrive/$($Qemu.Name).qcow2"
+    Invoke-Job $Qemu blockdev-create @{ options = @{ driver = 'file'; filename = $file; size = 0 } }
+    $null = Invoke-Qmp $Qemu blockdev-add @{ 'node-name' = 'file'; driver = 'file'; filename = $file }
+    Invoke-Job $Qemu blockdev-create @{ options = @{ driver = 'qcow2'; file = 'file'; size = 64MB } }
+    $null = Invoke-Qmp $Qemu blockdev-add @{ 'node-name' = 'disk'; driver = 'qcow2'; file = 'file' }
+}
+
+function Save-Snapshot([object] $Qemu) {
+    Invoke-Job $Qemu snapshot-save @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
+}
+
+function Restore-Snapshot([object] $Qemu) {
+    Invoke-Job $Qemu snapshot-load @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
+}
+
+# A QMP command that is a job, until it is done.
+function Invoke-Job([object] $Qemu, [string] $Command, [hashtable] $Arguments) {
+    $null = Invoke-Qmp $Qemu $Command (@{ 'job-id' = 'job' } + $Arguments)
+    $jobs = @{}
+    Wait-Until "$Command is done" {
+        $jobs.Job = Invoke-Qmp $Qemu query-jobs | Where-Object id -EQ job
+        $jobs.Job.status -eq 'concluded'
+    }
+    $jobs.Job['error'] | Should-BeNull
+    $null = Invoke-Qmp $Qemu job-dismiss @{ id = 'job' }
 }
 
 function Invoke-Pause([object] $Qemu, [int] $Milliseconds) {

@@ -1,6 +1,7 @@
 // A VMM with many vCPUs, all of them idle in KVM_RUN, which reads its clocks itself. It says "ready", and then does what its standard input
 // says, a word a line:
 //   inside   stops its vCPUs, and times the ioctls that a batch consists of; prints the microseconds
+//   pause    stops its vCPUs; cont has them go on, and sets kvmclock back to where it stood, as QEMU does. Both say "done"
 //   quit     ends; so does the end of the input
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,6 +30,7 @@ struct vcpu {
 
 static struct vcpu vcpus[most_vcpus];
 static int vm, count;
+static struct kvm_clock_data stopped_clock;
 static _Atomic bool wants_stop;
 static _Atomic int stopped;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -102,7 +104,7 @@ static void read_all(void)
         require(ioctl(vcpus[i].fd, KVM_GET_TSC_KHZ, 0) > 0, "KVM_GET_TSC_KHZ");
 }
 
-static void time_inside(void)
+static void stop_vcpus(void)
 {
     wants_stop = true;
     for (int i = 0; i < count; i++) {
@@ -110,15 +112,39 @@ static void time_inside(void)
         pthread_kill(vcpus[i].thread, SIGUSR1);
     }
     await_stopped(count);
-    double began = now_us();
-    read_all();
-    printf("%.1f\n", now_us() - began);
-    fflush(stdout);
+}
+
+static void release_vcpus(void)
+{
     pthread_mutex_lock(&lock);
     wants_stop = false;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     await_stopped(0);
+}
+
+static void time_inside(void)
+{
+    stop_vcpus();
+    double began = now_us();
+    read_all();
+    printf("%.1f\n", now_us() - began);
+    release_vcpus();
+}
+
+static void pause_clock(void)
+{
+    stop_vcpus();
+    require(!ioctl(vm, KVM_GET_CLOCK, &stopped_clock), "KVM_GET_CLOCK");
+    puts("done");
+}
+
+static void continue_clock(void)
+{
+    stopped_clock.flags = 0;
+    require(!ioctl(vm, KVM_SET_CLOCK, &stopped_clock), "KVM_SET_CLOCK");
+    release_vcpus();
+    puts("done");
 }
 
 static void create(int kvm)
@@ -167,8 +193,13 @@ int main(int arguments, char **values)
     while (fgets(line, sizeof line, stdin)) {
         if (!strcmp(line, "inside\n"))
             time_inside();
+        else if (!strcmp(line, "pause\n"))
+            pause_clock();
+        else if (!strcmp(line, "cont\n"))
+            continue_clock();
         else if (!strcmp(line, "quit\n"))
             break;
+        fflush(stdout);
     }
     return 0;
 }
