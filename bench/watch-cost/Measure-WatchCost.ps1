@@ -3,7 +3,7 @@
 .SYNOPSIS
 What a watch costs: while nothing happens, and for each pause that it gives back.
 .DESCRIPTION
-On a KVM host, as root, with a C compiler: lab/kvmlab exec --cpus 1 --memory 8G -- pwsh -NoProfile -File bench/watch-cost/Measure-WatchCost.ps1
+On a KVM host, as root, with a C compiler: lab/kvmlab exec --cpus 1 --memory 8G -- pwsh -NoProfile bench/watch-cost/Measure-WatchCost.ps1
 
 Watch-KvmClock -Correct runs in a PowerShell of its own beside VMs with two idle vCPUs (bench/vmm.c), a process each; one of them is paused again and again, and its VMM
 sets kvmclock back as QEMU does. Processor time is what the kernel charged to that PowerShell. How often VMs were stopped while nothing happened is their own loss.
@@ -58,22 +58,22 @@ function Get-Event([string] $Log, [string] $Name) {
 }
 
 function Wait-Event([string] $Log, [string] $Name, [int] $Count) {
-    while ((Get-Event $Log $Name).Count -lt $Count) {
+    while (@(Get-Event $Log $Name).Count -lt $Count) {
         Start-Sleep -Milliseconds 500
     }
 }
 
 function Measure-Pause([Diagnostics.Process] $VM, [Diagnostics.Process] $Watch, [string] $Log, [int] $Milliseconds) {
     $before = Get-Cost $Watch
-    $known = (Get-Event $Log Corrected).Count
+    $known = @(Get-Event $Log Corrected).Count
     foreach ($i in 1..$PauseCount) {
         Send-Command $VM pause
         Start-Sleep -Milliseconds $Milliseconds
         Send-Command $VM cont
         Wait-Event $Log Corrected ($known + $i)
     }
-    $held = Get-Event $Log Corrected | Select-Object -Skip $known | ForEach-Object { $_.StoppedMicroseconds / 1000 } | Sort-Object
-    [Math]::Round(((Get-Cost $Watch) - $before) / $PauseCount, 1), [Math]::Round($held[$PauseCount / 2], 1)
+    $held = @(Get-Event $Log Corrected) | Select-Object -Skip $known | ForEach-Object { $_.StoppedMicroseconds / 1000 } | Sort-Object
+    [Math]::Round(((Get-Cost $Watch) - $before) / $PauseCount, 1), [Math]::Round(@($held)[$PauseCount / 2], 1)
 }
 
 function Measure-Watch([int] $Count) {
