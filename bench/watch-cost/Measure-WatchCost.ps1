@@ -53,35 +53,35 @@ function Get-Cost([Diagnostics.Process] $Process) {
     ([long] $fields[11] + [long] $fields[12]) * 1000 / $TicksPerSecond
 }
 
-function Get-Event([string] $Log, [string] $Name) {
+function Get-Told([string] $Log, [string] $Name) {
     @(Get-Content $Log -ErrorAction Ignore | ConvertFrom-Json | Where-Object Event -EQ $Name)
 }
 
-function Wait-Event([string] $Log, [string] $Name, [int] $Count) {
-    while (@(Get-Event $Log $Name).Count -lt $Count) {
+function Wait-Told([string] $Log, [string] $Name, [int] $Count) {
+    while (@(Get-Told $Log $Name).Count -lt $Count) {
         Start-Sleep -Milliseconds 500
     }
 }
 
-function Measure-Pause([Diagnostics.Process] $VM, [Diagnostics.Process] $Watch, [string] $Log, [int] $Milliseconds) {
+function Measure-Pause([Diagnostics.Process] $VM, [Diagnostics.Process] $Watch, [string] $Log, [int] $Milliseconds, [int] $PauseCount) {
     $before = Get-Cost $Watch
-    $known = @(Get-Event $Log Corrected).Count
+    $known = @(Get-Told $Log Corrected).Count
     foreach ($i in 1..$PauseCount) {
         Send-Command $VM pause
         Start-Sleep -Milliseconds $Milliseconds
         Send-Command $VM cont
-        Wait-Event $Log Corrected ($known + $i)
+        Wait-Told $Log -Name Corrected -Count ($known + $i)
     }
-    $held = @(Get-Event $Log Corrected) | Select-Object -Skip $known | ForEach-Object { $_.StoppedMicroseconds / 1000 } | Sort-Object
+    $held = @(Get-Told $Log Corrected) | Select-Object -Skip $known | ForEach-Object { $_.StoppedMicroseconds / 1000 } | Sort-Object
     [Math]::Round(((Get-Cost $Watch) - $before) / $PauseCount, 1), [Math]::Round(@($held)[$PauseCount / 2], 1)
 }
 
-function Measure-Watch([int] $Count) {
+function Measure-Watch([int] $Count, [int] $IdleSeconds, [int] $PauseCount, [int[]] $PauseMilliseconds) {
     $log = "$Directory/$Count.log"
     $vms = @(1..$Count | ForEach-Object { Open-VM })
     try {
         $watch = Open-Watch $log
-        Wait-Event $log Found $Count
+        Wait-Told $log -Name Found -Count $Count
         Start-Sleep -Seconds 5
         $start = Get-Cost $watch
         $events = @(Get-Content $log).Count
@@ -94,7 +94,7 @@ function Measure-Watch([int] $Count) {
             'Events while idle' = @(Get-Content $log).Count - $events
         }
         foreach ($milliseconds in $PauseMilliseconds) {
-            $result["$milliseconds ms pause (ms)"], $result["held (ms), $milliseconds"] = Measure-Pause $vms[0] $watch $log $milliseconds
+            $result["$milliseconds ms pause (ms)"], $result["held (ms), $milliseconds"] = Measure-Pause $vms[0] $watch -Log $log -Milliseconds $milliseconds -PauseCount $PauseCount
         }
         [pscustomobject] $result
     }
@@ -105,7 +105,7 @@ function Measure-Watch([int] $Count) {
 
 try {
     cc -std=gnu17 -O2 -Wall -Wextra -Werror -pthread -o "$Directory/vmm" "$PSScriptRoot/../vmm.c"
-    $VMCount | ForEach-Object { Measure-Watch $_ } | Format-Table -AutoSize -Wrap | Out-String -Width 200
+    $VMCount | ForEach-Object { Measure-Watch $_ -IdleSeconds $IdleSeconds -PauseCount $PauseCount -PauseMilliseconds $PauseMilliseconds } | Format-Table -AutoSize -Wrap | Out-String -Width 200
 }
 finally {
     Remove-Item $Directory -Recurse

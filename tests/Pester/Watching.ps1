@@ -89,22 +89,22 @@ function Get-LostByTsc([object] $Before, [object] $After) {
 # A disk that a QEMU keeps snapshots on; its guest does not have it.
 function Add-SnapshotDisk([object] $Qemu) {
     $file = "$TestDrive/$($Qemu.Name).qcow2"
-    Invoke-Job $Qemu blockdev-create @{ options = @{ driver = 'file'; filename = $file; size = 0 } }
+    Invoke-QmpJob $Qemu -Command blockdev-create -Arguments @{ options = @{ driver = 'file'; filename = $file; size = 0 } }
     $null = Invoke-Qmp $Qemu blockdev-add @{ 'node-name' = 'file'; driver = 'file'; filename = $file }
-    Invoke-Job $Qemu blockdev-create @{ options = @{ driver = 'qcow2'; file = 'file'; size = 64MB } }
+    Invoke-QmpJob $Qemu -Command blockdev-create -Arguments @{ options = @{ driver = 'qcow2'; file = 'file'; size = 64MB } }
     $null = Invoke-Qmp $Qemu blockdev-add @{ 'node-name' = 'disk'; driver = 'qcow2'; file = 'file' }
 }
 
 function Save-Snapshot([object] $Qemu) {
-    Invoke-Job $Qemu snapshot-save @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
+    Invoke-QmpJob $Qemu -Command snapshot-save -Arguments @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
 }
 
 function Restore-Snapshot([object] $Qemu) {
-    Invoke-Job $Qemu snapshot-load @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
+    Invoke-QmpJob $Qemu -Command snapshot-load -Arguments @{ tag = 'one'; vmstate = 'disk'; devices = @('disk') }
 }
 
 # A QMP command that is a job, until it is done.
-function Invoke-Job([object] $Qemu, [string] $Command, [hashtable] $Arguments) {
+function Invoke-QmpJob([object] $Qemu, [string] $Command, [hashtable] $Arguments) {
     $null = Invoke-Qmp $Qemu $Command (@{ 'job-id' = 'job' } + $Arguments)
     $jobs = @{}
     Wait-Until "$Command is done" {
