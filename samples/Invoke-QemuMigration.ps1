@@ -348,7 +348,8 @@ function Format-Run($Title, $Runs) {
     foreach ($name in $Runs.Keys) {
         $columns[$name] = Get-Row $Runs[$name]
     }
-    $rows = foreach ($measure in $columns[0].Keys) {
+    $measures = @($columns[0].Keys).Where({ $measure = $_; @($columns.Values).Where({ $null -ne $_[$measure] }) })
+    $rows = foreach ($measure in $measures) {
         $row = [ordered]@{ $Title = $measure }
         foreach ($name in $columns.Keys) {
             $row[$name] = $columns[$name][$measure]

@@ -259,6 +259,18 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         $watch.Events.Event | Should-NotContainCollection Refused
     }
 
+    It 'tells that KVM turned its master clock off, and on again, and leaves the guest alone' {
+        $watch = Open-Watch @{ Correct = $true; Confirm = $false }
+        $offset = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks[0]
+        Set-KvmVcpuTscOffset qemu01 -VcpuId 1 -OffsetTicks ($offset + 5000) -Force
+        (Wait-Told $watch MasterClockLost).Reason | Should-MatchString 'Repair-KvmMasterClock'
+        Wait-Until 'it is let go' { Repair-KvmMasterClock qemu01 -Confirm:$false -ErrorAction Ignore; (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks[0] -ne $offset }
+        $null = Wait-Told $watch MasterClockRegained
+        Close-Watch $watch
+        $watch.Events.Event | Should-NotContainCollection Corrected
+        (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection @(($offset + 5000), ($offset + 5000))
+    }
+
     It 'gives back what a snapshot took, <Seconds> s old' -ForEach @{ Seconds = 0 }, @{ Seconds = 5 } {
         $saved = Open-Watched snapshot01
         Add-SnapshotDisk $saved

@@ -22,6 +22,8 @@ internal sealed class ResumeWatch : IDisposable
 
     private static readonly TimeSpan s_longestHold = TimeSpan.FromSeconds(5);
 
+    private static readonly TimeSpan s_betweenChecks = TimeSpan.FromMilliseconds(25);
+
     private static readonly TimeSpan s_betweenSearches = TimeSpan.FromMilliseconds(200);
 
     private static readonly TimeSpan s_timeWithoutTurn = TimeSpan.FromMilliseconds(100);
@@ -78,17 +80,25 @@ internal sealed class ResumeWatch : IDisposable
     /// <exception cref="KvmException">The time is over, or the process.</exception>
     public void Await(TimeSpan timeout, CancellationToken cancellationToken)
     {
-        const int LooksBetweenChecks = 4096;
         WatchAll();
         _sinceBegin.Start();
         _sinceSearch.Start();
+        var sinceCheck = Stopwatch.StartNew();
+        var sinceFound = Stopwatch.StartNew();
         var idle = 0;
-        for (var looks = 0; !IsComplete; looks++)
+        while (!IsComplete)
         {
-            idle = Look() ? 0 : idle + 1;
-            Pause(idle);
-            if (looks % LooksBetweenChecks != 0 && idle % (idle > IdleBeforeLongerSleep ? LooksBetweenLongSleeps : LooksBetweenIdleChecks) != 0)
+            idle++;
+            if (Look())
+            {
+                idle = 0;
+                sinceFound.Restart();
+            }
+
+            Pause(idle, sinceFound.Elapsed);
+            if (sinceCheck.Elapsed < s_betweenChecks)
                 continue;
+            sinceCheck.Restart();
             cancellationToken.ThrowIfCancellationRequested();
             ForgetEnded();
             if (_sinceSearch.Elapsed > s_betweenSearches)
@@ -126,12 +136,6 @@ internal sealed class ResumeWatch : IDisposable
         _threads.Clear();
     }
 
-    private const int LooksBetweenIdleChecks = 256;
-
-    private const int IdleBeforeLongerSleep = 50_000;
-
-    private const int LooksBetweenLongSleeps = 8;
-
     /// <summary>How often a new thread's first stop is looked for at once: the sooner its system call is restarted, the less a death of ours can do.</summary>
     private const int LooksAtNew = 100;
 
@@ -140,14 +144,17 @@ internal sealed class ResumeWatch : IDisposable
     private bool IsComplete =>
         _held.Count == _preparation.Target.VcpuDescriptors.Count || (_held.Count > 0 && _entering.Count == 0 && _sinceFirst.Elapsed > s_patienceForOthers);
 
-    /// <summary>The longer nothing has happened, the less often it is looked: what a watch of hours costs counts, not that its end is seen ten milliseconds later.</summary>
-    private static void Pause(int idle)
+    /// <summary>
+    /// The longer nothing has happened, the less often it is looked: that a thousandth of that time is added to a pause is not noticed, what looking costs is.
+    /// </summary>
+    private static void Pause(int idle, TimeSpan sinceFound)
     {
         const int IdleBeforeSleep = 1000;
+        const int LeastMicroseconds = 100;
         const int MostMicroseconds = 10_000;
-        const int SleepMicroseconds = 100;
+        const int Thousand = 1000;
         if (idle > IdleBeforeSleep)
-            _ = LibC.Usleep((uint)Math.Clamp((idle - IdleBeforeLongerSleep) / 10, SleepMicroseconds, MostMicroseconds));
+            _ = LibC.Usleep((uint)Math.Clamp(sinceFound.TotalMicroseconds / Thousand, LeastMicroseconds, MostMicroseconds));
         else if (idle > 0)
             _ = LibC.SchedYield();
     }
