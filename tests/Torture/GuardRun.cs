@@ -59,7 +59,7 @@ internal static class GuardRun
                 var failedBefore = counts.Failed;
                 var before = target.Report();
                 Kill(i);
-                Check(before, $"kill {i}");
+                _deviations = WatchRun.Check(s_scenario, target, before, $"kill {i}", _deviations, counts);
                 if (counts.Failed == failedBefore)
                     counts.Pass();
             }
@@ -78,18 +78,18 @@ internal static class GuardRun
             if (index % 4 == 0)
             {
                 Pause();
-                using var starting = Launch();
+                var starting = Launch();
                 Thread.Sleep(Random.Shared.Next(_startMilliseconds));
-                Stop(starting);
+                WatchRun.Stop(starting);
                 return;
             }
 
-            using var watcher = Start();
+            var watcher = Start();
             ExpectRight($"watch {index}");
             var killed = Task.Run(() =>
             {
                 Thread.Sleep(Random.Shared.Next(LongestWatchMilliseconds));
-                Stop(watcher);
+                WatchRun.Stop(watcher);
             });
             do
                 Pause();
@@ -110,9 +110,7 @@ internal static class GuardRun
         {
             var clock = Stopwatch.StartNew();
             var watcher = Launch();
-            var line = watcher.StandardOutput.ReadLineAsync();
-            if (!Patience.Wait(line) || line.Result != Guard.Watching)
-                throw new InvalidOperationException($"The process that watches said {(line.IsCompleted ? line.Result ?? "nothing" : "nothing yet")}.");
+            WatchRun.Expect(watcher, Guard.Watching);
             if (_startMilliseconds == 0)
                 _startMilliseconds = (int)clock.ElapsedMilliseconds;
             return watcher;
@@ -124,12 +122,6 @@ internal static class GuardRun
             if (!Patience.Wait(watcher))
                 throw new InvalidOperationException("The process that watches does not end.");
             watcher.Dispose();
-        }
-
-        private static void Stop(Process watcher)
-        {
-            watcher.Kill();
-            watcher.WaitForExit();
         }
 
         private void ExpectRight(string when)
@@ -154,18 +146,6 @@ internal static class GuardRun
         {
             wrong = target.Lag() - _lag;
             return Math.Abs(wrong ?? long.MaxValue) < ToleranceNanoseconds + (_sinceFirst.Elapsed.TotalNanoseconds * TolerancePpm / 1e6);
-        }
-
-        private void Check(TargetReport before, string when)
-        {
-            foreach (var stalled in target.AwaitProgress(before))
-                counts.Fail($"{when}: {stalled.Name} makes no progress");
-            foreach (var thread in ThreadStates.Held(target.ProcessId))
-                counts.Fail($"{when}: thread {thread} is still held");
-            var report = target.Report();
-            if (report.Deviations > _deviations)
-                counts.Fail($"{when}: {report.Deviations - _deviations} deviations, of {report.Deviating}");
-            _deviations = report.Deviations;
         }
     }
 }

@@ -71,7 +71,7 @@ internal static class WatchRun
         return watcher;
     }
 
-    private static void Expect(Process watcher, string expected)
+    internal static void Expect(Process watcher, string expected)
     {
         var line = watcher.StandardOutput.ReadLineAsync();
         if (!Patience.Wait(line))
@@ -80,14 +80,16 @@ internal static class WatchRun
             throw new InvalidOperationException($"The process that watches said {line.Result ?? "nothing"} instead of {expected}.");
     }
 
-    private static void Stop(Process? watcher)
+    internal static void Stop(Process? watcher)
     {
         watcher?.Kill();
         watcher?.WaitForExit();
         watcher?.Dispose();
     }
 
-    private static long Check(Scenario scenario, Target target, TargetReport before, string when, long counted, Counts counts)
+    /// <summary>That a target goes on, with no thread held and no deviation but those that counted before.</summary>
+    /// <returns>How many there are.</returns>
+    internal static long Check(Scenario scenario, Target target, TargetReport before, string when, long counted, Counts counts)
     {
         // The kernel lets go of what a thread traced when that has ended, which nobody waits for who ends a watch.
         foreach (var stalled in target.AwaitProgress(before))
