@@ -143,7 +143,7 @@ function Get-TestTier {
 # What proves more than Test does, and takes longer.
 function Get-SoakTier {
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' ('--timeout', '14000') }
-    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration) ('--timeout', '14000' + $WithoutRandomAddresses) }
+    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock) ('--timeout', '14000' + $WithoutRandomAddresses) }
 }
 
 # Builds and runs tiers of tests, and ends with a table of them and their count.
