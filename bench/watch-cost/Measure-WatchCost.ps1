@@ -3,7 +3,7 @@
 .SYNOPSIS
 What a watch costs: while nothing happens, and for each pause that it gives back.
 .DESCRIPTION
-On a KVM host, as root, with a C compiler: lab/kvmlab exec --cpus 1 --memory 8G -- pwsh -NoProfile bench/watch-cost/Measure-WatchCost.ps1
+On a KVM host, as root, with a C compiler: lab/kvmlab exec --cpus 1 --memory 8G -- pwsh -NoProfile -File bench/watch-cost/Measure-WatchCost.ps1
 
 Watch-KvmClock -Correct runs in a PowerShell of its own beside VMs with two idle vCPUs (bench/vmm.c), a process each; one of them is paused again and again, and its VMM
 sets kvmclock back as QEMU does. Processor time is what the kernel charged to that PowerShell. How often VMs were stopped while nothing happened is their own loss.
@@ -54,7 +54,7 @@ function Get-Cost([Diagnostics.Process] $Process) {
 }
 
 function Get-Told([string] $Log, [string] $Name) {
-    @(Get-Content $Log -ErrorAction Ignore | ConvertFrom-Json | Where-Object Event -EQ $Name)
+    Get-Content $Log -ErrorAction Ignore | ConvertFrom-Json | Where-Object Event -EQ $Name
 }
 
 function Wait-Told([string] $Log, [string] $Name, [int] $Count) {
