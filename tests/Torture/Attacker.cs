@@ -59,8 +59,16 @@ internal static partial class Attacker
             watched.BeforeWriting = () => timer.Set(watched.Writing * 1.2 * Random.Shared.NextDouble());
         else
             timer.Set(typical * 2 * Random.Shared.NextDouble());
-        for (var writes = 0; writes < MostWrites; writes++)
-            Write(work, writes);
+        try
+        {
+            for (var writes = 0; writes < MostWrites; writes++)
+                Write(work, writes);
+        }
+        catch (Exception exception)
+        {
+            Console.Error.WriteLine($"    {exception}"); // in a fork .NET does not get as far as to say so itself
+        }
+
         Exit(1);
     }
 

@@ -11,17 +11,23 @@
 
 #include "parts.h"
 
-enum { most_checks = 512, stalled_looks = 60 };
+// A thread is lost of which nothing is heard for a minute in which this process had the CPU, or for five.
+enum { most_checks = 512, stalled_looks = 300, look = 1, look_with_cpu = 5, enough_cpu_ns = 100000000 };
 
 static struct check checks[most_checks];
 static size_t count;
 static _Atomic bool ended;
 
-uint64_t now_ns(void)
+static uint64_t read_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t now_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
 }
 
 void sleep_ms(unsigned milliseconds)
@@ -79,13 +85,17 @@ void deviation(struct check *check, const char *what, ...)
 
 void find_stalled(void)
 {
+    static uint64_t used;
+    uint64_t before = used;
+    used = read_ns(CLOCK_PROCESS_CPUTIME_ID);
+    unsigned looks = used - before >= enough_cpu_ns ? look_with_cpu : look;
     for (size_t i = 0; i < count; i++) {
         struct check *check = &checks[i];
         if (check->idle || check->iterations != check->watched) {
             check->watched = check->iterations;
             check->looks = 0;
-        } else if (++check->looks == stalled_looks) {
-            deviation(check, "nothing heard of it for %d s", stalled_looks);
+        } else if ((check->looks += looks) >= stalled_looks) {
+            deviation(check, "nothing heard of it for a minute or more");
             check->looks = 0;
         }
     }

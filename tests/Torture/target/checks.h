@@ -12,7 +12,7 @@ struct check {
     _Atomic bool idle; // for now it has nothing to do
     _Atomic uint64_t iterations, deviations;
     _Atomic uint64_t late; // right, but much later than asked for
-    uint64_t watched; // the iterations when it was last looked at, and how often it was found so
+    uint64_t watched; // the iterations when it was last looked at, and for how long it was found so
     unsigned looks;
     char first[300]; // the first deviation
 };
