@@ -81,11 +81,28 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
         $state.Vcpus.OffsetTicks | Should-BeCollection (Get-Witness)
         $state.Vcpus.TscKHz | Should-BeCollection $frequencies.TscKHz
         $state.ClockNanoseconds | Should-BeGreaterThan $clock.ClockNanoseconds
-        $result = Restore-KvmTscState qemu01 $state
+        $result = Restore-KvmTscState qemu01 $state -WarningVariable warnings
+        $result.GuestClocks | Should-Be 'Kvmclock' # by which the firmware finds out the frequency of its TSC
+        $warnings | Should-BeNull
         $result.StoppedMicroseconds | Should-BeGreaterThan 0
         $result.ResidualTicks | Should-Be 0
         [math]::Abs($result.ClockResidualNanoseconds) | Should-BeLessThanOrEqual $result.ErrorBoundNanoseconds
         Get-Witness | Should-BeCollection $state.Vcpus.OffsetTicks
+    }
+
+    It 'warn of a guest that takes no clock from KVM' {
+        $hidden = Open-Qemu -Name hidden -Directory $TestDrive -Options @(
+            '-cpu', 'host,kvm=off', '-m', '32M', '-chardev', "file,id=firmware,path=$TestDrive/hidden", '-device', 'isa-debugcon,iobase=0x402,chardev=firmware'
+        )
+        try {
+            Wait-Until 'its firmware gives up' { Select-String 'No bootable device' "$TestDrive/hidden" -Quiet }
+            $result = Restore-KvmTscState hidden (Save-KvmTscState hidden) -WarningVariable warnings -WarningAction SilentlyContinue
+            "$($result.GuestClocks): $warnings" | Should-BeLikeString 'None: The guest of hidden uses neither kvmclock nor*tsc=reliable.'
+            (Test-KvmTscMigration hidden).Findings.Check | Should-BeCollection GuestWithoutKvmclock
+        }
+        finally {
+            Close-Guest $hidden
+        }
     }
 
     It 'change nothing with -WhatIf' {

@@ -104,6 +104,17 @@ Describe 'Restore-KvmTscState' -Tag Kvm {
         "$((Get-KvmClock web02).Flags)" | Should-Be 'TscStable, Realtime, HostTsc'
     }
 
+    It 'gives vCPUs that were plugged in what all others have, by -Force, and KVM has its master clock on' {
+        $null = New-KvmVM other
+        Set-KvmVcpuTscOffset other 1000000000000000
+        $null = Test-KvmVcpuTscOffset -Name other
+        $result = Restore-KvmTscState web02 (Save-KvmTscState other) -Force
+        $result.Vcpus.VcpuId | Should-BeCollection 0, 1
+        Get-KernelOffset web02 | Should-BeCollection 1000000000000000, 1000000000000000
+        "$((Get-KvmClock web02).Flags)" | Should-Be 'TscStable, Realtime, HostTsc'
+        (Restore-KvmTscState other (Save-KvmTscState web01) -Force).Vcpus.VcpuId | Should-BeCollection @(0)
+    }
+
     Context 'what it refuses: <Name>' -ForEach @(
         @{
             Name = 'a state with another number of vCPUs'; Id = 'VcpuMismatch'; Category = 'InvalidData'; Message = 'state has vCPUs 0, web02 has 0-1'; Action = 'same vCPUs'

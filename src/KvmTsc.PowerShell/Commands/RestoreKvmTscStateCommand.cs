@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using KvmTsc.Clocks;
 using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
@@ -27,7 +28,11 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
     {
         var machine = Targets.Single(VM);
         var restore = new TscRestore(machine, State, Options);
-        if (ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
-            WriteObject(Restore(restore, machine.Identity.Name, ShowProgress));
+        if (!ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
+            return;
+        var result = Restore(restore, machine.Identity.Name, ShowProgress);
+        if (KvmGuestClocksAdvice.Concerns(machine, result.GuestClocks))
+            WriteWarning($"{KvmGuestClocksAdvice.Unmoved(machine.Identity.Name)} {KvmGuestClocksAdvice.Action}");
+        WriteObject(result);
     });
 }

@@ -40,11 +40,20 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
     {
         if (!Supports(guestKHz))
             throw HasScaling || guestKHz > KHz ? OutOfRange(guestKHz) : TooSlow(guestKHz);
-        return !HasScaling || Tolerates(guestKHz) ? Unscaled : new TscRatio((ulong)Multiplier(guestKHz), FractionBits);
+        return !HasScaling || Tolerates(guestKHz) ? Unscaled : Scaled(guestKHz);
     }
+
 
     /// <summary>The ratio of a vCPU that has this frequency, even one that the kernel would not give it now.</summary>
     internal TscRatio RatioAt(uint guestKHz) => Supports(guestKHz) ? RatioFor(guestKHz) : Unscaled;
+
+    /// <summary>
+    /// The same where debugfs shows a ratio. While a vCPU runs a guest of its guest, that is that one's: debugfs only tells which of the two it is that KVM can
+    /// have given the guest itself, by a tolerance that may have been another one then.
+    /// </summary>
+    internal TscRatio RatioAt(uint guestKHz, TscRatio? shown) => shown is { } ratio && (ratio == Unscaled || (Supports(guestKHz) && ratio == Scaled(guestKHz)))
+        ? ratio
+        : RatioAt(guestKHz);
 
     /// <summary>
     /// Whether KVM would chase this frequency in software: faster than the host and no scaling. The guest's TSC then leaps at every
@@ -56,6 +65,8 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
 
     /// <summary>The first frequency that is too much, <c>kvm_caps.max_guest_tsc_khz</c>: KVM_GET_TSC_KHZ gives it as an int.</summary>
     private UInt128 MaximumKHz => UInt128.Min(int.MaxValue, ((UInt128)MaximumMultiplier * KHz) >> FractionBits);
+
+    private TscRatio Scaled(uint guestKHz) => new((ulong)Multiplier(guestKHz), FractionBits);
 
     private UInt128 Multiplier(uint guestKHz) => ((UInt128)guestKHz << FractionBits) / KHz;
 

@@ -31,6 +31,14 @@ internal static class ClockIoctls
         return tsc;
     }
 
+    /// <summary>Reads an MSR of a vCPU: 0 where KVM does not know it.</summary>
+    public static Slot<KvmMsr> TryGetMsr(this IoctlBatch batch, int vcpuId, uint index)
+    {
+        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = index });
+        batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.GetMsrs, msr.Offset, ArgumentIsSlot: true));
+        return msr;
+    }
+
     /// <summary>Corrects a clock that is to be set again by what a reading shows to be wrong with it.</summary>
     /// <param name="batch">The batch.</param>
     /// <param name="reading">The reading.</param>
@@ -153,8 +161,7 @@ internal static class ClockIoctls
     private static void SettleVcpu(this IoctlBatch batch, int vcpuId)
     {
         batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.KvmclockCtrl, 0, ArgumentIsSlot: false));
-        var deadline = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.TscDeadline });
-        batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.GetMsrs, deadline.Offset, ArgumentIsSlot: true));
+        var deadline = batch.TryGetMsr(vcpuId, KvmMsr.TscDeadline);
         batch.Add(new BatchStep(BatchStepKind.Attempt, vcpuId, KvmRequest.SetMsrs, deadline.Offset, ArgumentIsSlot: true));
     }
 

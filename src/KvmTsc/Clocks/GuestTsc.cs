@@ -95,7 +95,7 @@ public static class GuestTsc
             stop =>
             {
                 var before = reading.Run(stop);
-                AddWrites(batch, before, ids.Select(id => (id, frequencies[id])));
+                AddWrites(batch, machine.HostTsc, before, ids.Select(id => (id, frequencies[id])));
                 if (machine.GuestHasRun)
                     HoldTscs(machine, batch, before, frequencies);
                 var readBack = ids.Select(id => (Id: id, KHz: batch.GetTscKHz(id))).ToArray();
@@ -157,11 +157,13 @@ public static class GuestTsc
     }
 
     /// <summary>Adds writes of those frequencies that are not what they are already, with their undoing.</summary>
-    internal static void AddWrites(IoctlBatch batch, TscSnapshot before, IEnumerable<(int VcpuId, uint KHz)> frequencies)
+    internal static void AddWrites(IoctlBatch batch, HostTscTraits hostTsc, TscSnapshot before, IEnumerable<(int VcpuId, uint KHz)> frequencies)
     {
         foreach (var (id, kHz) in frequencies.Where(vcpu => vcpu.KHz != before.Vcpus[vcpu.VcpuId].KHz))
         {
             TscUndo.FrequencyOf(batch, batch.Steps.Count, id, before);
+            if (hostTsc.NeedsCatchUp(kHz))
+                batch.AddLasting($"KVM goes on to push the TSC of vCPU {id} forward at every exit, for as long as the VM lives");
             batch.SetTscKHz(id, kHz);
         }
     }

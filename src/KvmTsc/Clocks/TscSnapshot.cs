@@ -8,9 +8,10 @@ namespace KvmTsc.Clocks;
 /// <summary>The clock of a VM and the offset and frequency of every vCPU, read in one batch.</summary>
 internal sealed class TscSnapshot
 {
-    private TscSnapshot(KvmClockData clock, IReadOnlyDictionary<int, VcpuValues> vcpus)
+    private TscSnapshot(KvmClockData clock, KvmGuestClocks guestClocks, IReadOnlyDictionary<int, VcpuValues> vcpus)
     {
         Clock = clock;
+        GuestClocks = guestClocks;
         Vcpus = vcpus;
     }
 
@@ -18,6 +19,9 @@ internal sealed class TscSnapshot
     public readonly record struct VcpuValues(ulong Offset, uint KHz);
 
     public KvmClockData Clock { get; }
+
+    /// <summary>The clocks that the guest takes from KVM.</summary>
+    public KvmGuestClocks GuestClocks { get; }
 
     /// <summary>By vCPU id, ascending.</summary>
     public IReadOnlyDictionary<int, VcpuValues> Vcpus { get; }
@@ -28,7 +32,7 @@ internal sealed class TscSnapshot
 
     /// <summary>The same, as if the clock had been read at some instant: KVM does not say when while its master clock is off.</summary>
     public TscSnapshot At(HostInstant instant) => new(
-        new KvmClockData { Clock = Clock.Clock, HostTsc = instant.HostTsc, Realtime = instant.Realtime, Flags = Clock.Flags | KvmClockData.Triple }, Vcpus);
+        new KvmClockData { Clock = Clock.Clock, HostTsc = instant.HostTsc, Realtime = instant.Realtime, Flags = Clock.Flags | KvmClockData.Triple }, GuestClocks, Vcpus);
 
     /// <summary>Prepares the reading, before the VM is stopped for it.</summary>
     public static Reading Of(Machine machine)
@@ -44,7 +48,7 @@ internal sealed class TscSnapshot
         var vcpus = new List<(int, Slot<ulong>, Slot<int>)>(machine.VcpuIds.Count);
         foreach (var id in machine.VcpuIds)
             vcpus.Add((id, batch.GetOffset(id), batch.GetTscKHz(id)));
-        return new Pending(clock, vcpus);
+        return new Pending(clock, PendingClocks.Add(batch, machine.VcpuIds[0]), vcpus);
     }
 
     /// <summary>A snapshot with a batch of its own.</summary>
@@ -77,10 +81,25 @@ internal sealed class TscSnapshot
     }
 
     /// <summary>A snapshot that a batch is yet to take.</summary>
-    public sealed record Pending(Slot<KvmClockData> Clock, IReadOnlyList<(int VcpuId, Slot<ulong> Offset, Slot<int> KHz)> Vcpus)
+    public sealed record Pending(Slot<KvmClockData> Clock, PendingClocks GuestClocks, IReadOnlyList<(int VcpuId, Slot<ulong> Offset, Slot<int> KHz)> Vcpus)
     {
         public TscSnapshot Read(IoctlBatch batch) => new(
             batch.Read(Clock),
+            GuestClocks.Read(batch),
             Vcpus.ToDictionary(vcpu => vcpu.VcpuId, vcpu => new VcpuValues(batch.Read(vcpu.Offset), (uint)batch.Read(vcpu.KHz))));
+    }
+
+    /// <summary>The MSRs by which a guest turns its clocks on, by their lowest bit; of one vCPU, which stands for all.</summary>
+    public sealed record PendingClocks(Slot<KvmMsr> Old, Slot<KvmMsr> New, Slot<KvmMsr> HyperV)
+    {
+        public static PendingClocks Add(IoctlBatch batch, int vcpuId) => new(
+            batch.TryGetMsr(vcpuId, KvmMsr.KvmSystemTime), batch.TryGetMsr(vcpuId, KvmMsr.KvmSystemTimeNew), batch.TryGetMsr(vcpuId, KvmMsr.HyperVReferenceTsc));
+
+        public KvmGuestClocks Read(IoctlBatch batch)
+        {
+            return (IsOn(Old) || IsOn(New) ? KvmGuestClocks.Kvmclock : 0) | (IsOn(HyperV) ? KvmGuestClocks.HyperV : 0);
+
+            bool IsOn(Slot<KvmMsr> msr) => (batch.Read(msr).Data & 1) != 0;
+        }
     }
 }

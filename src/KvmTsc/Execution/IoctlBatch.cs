@@ -11,6 +11,7 @@ public sealed class IoctlBatch
 {
     private readonly List<BatchStep> _steps = [];
     private readonly List<UndoStep> _undo = [];
+    private readonly List<LastingEffect> _lasting = [];
     private readonly List<Relocation> _relocations = [];
     private byte[] _memory = GC.AllocateArray<byte>(512, pinned: true);
     private int _used;
@@ -25,11 +26,19 @@ public sealed class IoctlBatch
     /// <param name="Step">What puts it back.</param>
     public readonly record struct UndoStep(int From, BatchStep Step);
 
+    /// <summary>What a step does that nothing can undo.</summary>
+    /// <param name="Step">The index of the step.</param>
+    /// <param name="What">What stays, as a part of a sentence.</param>
+    public readonly record struct LastingEffect(int Step, string What);
+
     /// <summary>The steps, in order.</summary>
     public IReadOnlyList<BatchStep> Steps => _steps;
 
     /// <summary>What undoes the steps after a failure, in order; all of it is tried.</summary>
     public IReadOnlyList<UndoStep> Undo => _undo;
+
+    /// <summary>What stays even if the batch is undone.</summary>
+    public IReadOnlyList<LastingEffect> Lasting => _lasting;
 
     /// <summary>The addresses that the memory needs.</summary>
     public IReadOnlyList<Relocation> Relocations => _relocations;
@@ -42,6 +51,9 @@ public sealed class IoctlBatch
 
     /// <summary>Adds what is to be run if the step <paramref name="from"/> or a later one fails.</summary>
     public void AddUndo(int from, BatchStep step) => _undo.Add(new UndoStep(from, step));
+
+    /// <summary>Says what the next step to be added does that nothing can undo.</summary>
+    public void AddLasting(string what) => _lasting.Add(new LastingEffect(_steps.Count, what));
 
     /// <summary>Reserves a slot.</summary>
     public Slot<T> Reserve<T>(T value = default) where T : unmanaged

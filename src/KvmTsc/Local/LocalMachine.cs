@@ -47,6 +47,9 @@ public sealed class LocalMachine : HostMachine, IDisposable
     public override bool GuestHasRun => _guestHasRun;
 
     /// <inheritdoc/>
+    public override bool GuestKeepsTime => false;
+
+    /// <inheritdoc/>
     internal override VMDebugfs Debugfs { get; }
 
     /// <summary>

@@ -25,6 +25,5 @@ public abstract class HostMachine : Machine
     public override IReadOnlyDictionary<int, long>? ShownOffsets(IReadOnlyList<int> vcpuIds) => Debugfs?.ReadOffsets(vcpuIds);
 
     /// <inheritdoc/>
-    public override TscRatio RatioOf(int vcpuId, uint kHz) =>
-        (HostTsc.HasScaling ? Debugfs?.ReadRatio(vcpuId) : null) ?? base.RatioOf(vcpuId, kHz);
+    public override TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.RatioAt(kHz, HostTsc.HasScaling ? Debugfs?.ReadRatio(vcpuId) : null);
 }

@@ -36,6 +36,9 @@ public abstract class Machine
     /// <summary>Whether its guest ever ran: time may go backwards only for a guest that has not seen any.</summary>
     public abstract bool GuestHasRun { get; }
 
+    /// <summary>Whether its guest keeps time: that of a VM of this process only reads its TSC when it is told to.</summary>
+    public virtual bool GuestKeepsTime => true;
+
     /// <summary>The TSC and CLOCK_REALTIME of its host.</summary>
     public abstract HostInstant HostNow { get; }
 

@@ -1,6 +1,7 @@
 using KvmTsc.Arithmetic;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
+using KvmTsc.Machines;
 
 namespace KvmTsc.Migration;
 
@@ -23,13 +24,15 @@ internal sealed class ClockLine
     private readonly bool _isSourcesTsc;
 
     /// <param name="source">The state.</param>
-    /// <param name="downtime">Whether the time since then is to have passed for the guest.</param>
-    /// <param name="host">The destination's host.</param>
+    /// <param name="options">How it was restored.</param>
+    /// <param name="machine">The VM that it was restored to.</param>
+    /// <param name="host">Its host, before.</param>
     /// <param name="setting">The destination's clock, read before it was set, and after.</param>
     /// <param name="now">The destination's clock.</param>
     public ClockLine(
-        KvmTscState source, TscDowntime downtime, KvmHostIdentity host, (KvmClockData Before, KvmClockData After) setting, KvmClockData now)
+        KvmTscState source, TscRestoreOptions options, Machine machine, KvmHostIdentity host, (KvmClockData Before, KvmClockData After) setting, KvmClockData now)
     {
+        var downtime = options.Downtime;
         _source = source;
         _now = now;
         _toNanoseconds = PvclockScale.ToNanoseconds(host.TscKHz);
@@ -38,7 +41,7 @@ internal sealed class ClockLine
         _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
         MeasuredBy = MeasureOf(downtime, isOneTsc);
         Elapsed = ElapsedOf(downtime, Downtime, (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc));
-        ErrorBoundNanoseconds = BoundOf(source, host, MeasuredBy, Elapsed) + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc);
+        ErrorBoundNanoseconds = BoundOf(source, options, machine.HostTsc, host, isOneTsc, (new HostInstant(now.HostTsc, now.Realtime), Elapsed)) + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc);
     }
 
     public ResidualMeasure MeasuredBy { get; }
@@ -50,6 +53,9 @@ internal sealed class ClockLine
     public long Elapsed { get; }
 
     public double ErrorBoundNanoseconds { get; }
+
+    /// <summary>The same for kvmclock, of which KVM does not tell quite what the guest saw.</summary>
+    public double ClockErrorBoundNanoseconds => ErrorBoundNanoseconds + ScaledClockError(_source, Elapsed);
 
     /// <summary>kvmclock of the source.</summary>
     public ulong ExpectedClock => unchecked(_source.ClockNanoseconds + (ulong)Elapsed);
@@ -83,20 +89,49 @@ internal sealed class ClockLine
     public static ulong SourceGuestTsc(KvmTscState source, KvmVcpuTscState vcpu) =>
         TscArithmetic.GuestTsc(source.HostTsc, vcpu.Ratio, unchecked((ulong)vcpu.OffsetTicks));
 
+    /// <summary>The offset that a vCPU is given without asking a clock: on one TSC, scaled alike, it is the source's.</summary>
+    public static long? ExactOffset(KvmVcpuTscState vcpu, TscRestoreOptions options, HostTscTraits hostTsc, bool isOneTsc) =>
+        options.Method == TscMethod.Best && options.Downtime == TscDowntime.Count && isOneTsc && hostTsc.RatioAt(vcpu.TscKHz) == vcpu.Ratio
+            ? vcpu.OffsetTicks
+            : null;
+
     /// <summary>
-    /// What the inputs allow: over the time that passed a kHz of rounding, the slewing of CLOCK_REALTIME, and what a guest within KVM's
-    /// tolerance ran beside its frequency on the source; between hosts what either clock may have been off by, without a limit for one that nobody
-    /// keeps, and a leap second. The time that KVM_SET_CLOCK took comes on top.
+    /// What the inputs allow, but for the time that KVM_SET_CLOCK takes. Where one TSC tells all, nothing but the rounding of two readings; else over the time
+    /// that passed a kHz of rounding, the slewing of CLOCK_REALTIME, and what a guest within KVM's tolerance ran beside its frequency on the source; between
+    /// hosts what either clock may have been off by, without a limit for one that nobody keeps, and a leap second; on one TSC what CLOCK_REALTIME, where it is
+    /// gone by, differs from it.
     /// </summary>
-    internal static double BoundOf(KvmTscState source, KvmHostIdentity host, ResidualMeasure measure, long elapsed)
+    internal static double BoundOf(
+        KvmTscState source, TscRestoreOptions options, HostTscTraits hostTsc, KvmHostIdentity host, bool isOneTsc, (HostInstant Now, long Elapsed) at)
     {
         const double PvclockPpm = 0.001;
+        const double RoundingNanoseconds = 3; // kvmclock is rounded down at each of two shifts, by KVM from another moment than here
+        if (source.Vcpus.All(vcpu => ExactOffset(vcpu, options, hostTsc, isOneTsc) is not null))
+            return RoundingNanoseconds;
         var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);
         var unscaled = source.Vcpus.Max(vcpu => Math.Abs((vcpu.Ratio.ScaleFrequency(source.Host.TscKHz) / vcpu.TscKHz) - 1)) * 1e6;
         var ppm = (1e6 / slowest) + PvclockPpm + unscaled + Math.Max(Math.Abs(source.Host.SlewPpm), Math.Abs(host.SlewPpm));
-        var clocks = measure == ResidualMeasure.HostTsc ? 0 : ErrorBetween(source.Host, host);
-        return (Math.Abs((double)elapsed) * ppm / 1e6) + clocks;
+        var clocks = options.Downtime == TscDowntime.Exclude ? 0
+            : isOneTsc ? Disagreement(source, host, at.Now)
+            : ErrorBetween(source.Host, host);
+        return ((Math.Abs((double)at.Elapsed) + clocks) * ppm / 1e6) + clocks;
     }
+
+    /// <summary>By how much CLOCK_REALTIME, by which the documented algorithm goes also there, and a TSC that went on differ about the time between.</summary>
+    private static double Disagreement(KvmTscState source, KvmHostIdentity host, HostInstant now) =>
+        Math.Abs((double)DowntimeOf(source, host, byTsc: true, now.HostTsc, now.Realtime) - DowntimeOf(source, host, byTsc: false, now.HostTsc, now.Realtime));
+
+    /// <summary>
+    /// By how much kvmclock, as KVM tells it, can be off what the guest saw, in nanoseconds. Where the TSC is scaled, the guest computes it from its own frequency,
+    /// which KVM rounds down to kHz, and KVM_GET_CLOCK from the host's: they part from the moment at which KVM last took its master clock, which it does not
+    /// tell. That is no longer ago than kvmclock counts.
+    /// </summary>
+    /// <param name="source">The state.</param>
+    /// <param name="elapsed">The time that is to have passed for the guest since, in nanoseconds.</param>
+    internal static double ScaledClockError(KvmTscState source, long elapsed) => ScaledClockPpm(source) / 1e6 * (source.ClockNanoseconds + Math.Abs((double)elapsed));
+
+    /// <summary>The rate at which they part, in parts per million.</summary>
+    internal static double ScaledClockPpm(KvmTscState source) => source.Vcpus.Max(vcpu => Math.Abs(vcpu.Ratio.KvmclockPpm(source.Host.TscKHz)));
 
     /// <summary>By how much CLOCK_REALTIME of two hosts may differ, in nanoseconds.</summary>
     private static double ErrorBetween(KvmHostIdentity source, KvmHostIdentity destination) => source.ClockSynchronized && destination.ClockSynchronized

@@ -7,7 +7,8 @@ namespace KvmTsc.Migration;
 public sealed class KvmTscMigrationResult
 {
     internal KvmTscMigrationResult(
-        KvmTscState source, string? machineName, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, IReadOnlyList<KvmVcpuTscResult> vcpus)
+        KvmTscState source, string? machineName, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, KvmGuestClocks guestClocks,
+        IReadOnlyList<KvmVcpuTscResult> vcpus)
     {
         SourceVMName = source.VMName;
         SourceMachineName = source.Host.MachineName;
@@ -25,6 +26,8 @@ public sealed class KvmTscMigrationResult
         ClockResidualNanoseconds = TscArithmetic.Distance(line.ExpectedClock, after.ClockNanoseconds);
         MeasuredBy = line.MeasuredBy;
         ErrorBoundNanoseconds = line.ErrorBoundNanoseconds;
+        ClockErrorBoundNanoseconds = line.ClockErrorBoundNanoseconds;
+        GuestClocks = guestClocks;
         Vcpus = vcpus.ToArray(); // PowerShell can index arrays, but not what the compiler makes of a collection expression
         StoppedMicroseconds = after.StoppedMicroseconds;
     }
@@ -79,6 +82,14 @@ public sealed class KvmTscMigrationResult
 
     /// <summary>What the error can be by the inputs: clock synchronisation of both hosts, kHz rounding, slewing, and the time that setting kvmclock took.</summary>
     public double ErrorBoundNanoseconds { get; }
+
+    /// <summary>
+    /// The same for kvmclock as the guest sees it: more where the source's TSC is scaled, since KVM does not tell quite what such a guest sees.
+    /// </summary>
+    public double ClockErrorBoundNanoseconds { get; }
+
+    /// <summary>The clocks that the guest takes from KVM: the VMM's, which are hpet, acpi_pm, the PIT and the RTC, are not moved.</summary>
+    public KvmGuestClocks GuestClocks { get; }
 
     /// <summary>The vCPUs, by ascending id.</summary>
     public IReadOnlyList<KvmVcpuTscResult> Vcpus { get; }

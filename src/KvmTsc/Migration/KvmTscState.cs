@@ -71,14 +71,17 @@ public sealed class KvmTscState
     /// <param name="force">Takes vCPUs whose offsets differ.</param>
     /// <param name="cancellationToken">Ends waiting for the VM.</param>
     /// <exception cref="KvmException">There is no state that could be restored.</exception>
-    public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken)
+    public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken) => Capture(machine, force, cancellationToken).State;
+
+    /// <summary>The same, with what else was read.</summary>
+    internal static (KvmTscState State, TscSnapshot Snapshot) Capture(Machine machine, bool force, CancellationToken cancellationToken)
     {
         var host = machine.Host;
         var (snapshot, stopped) = TscSnapshot.Of(machine).Take(cancellationToken);
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));
-        return Of(machine, host, snapshot, stopped);
+        return (Of(machine, host, snapshot, stopped), snapshot);
     }
 
     /// <summary>The state that a snapshot is.</summary>
@@ -95,6 +98,23 @@ public sealed class KvmTscState
             host,
             stopped,
             typeof(KvmTscState).Assembly.GetName().Version!.ToString(3));
+
+    /// <summary>
+    /// The state as a VM with other vCPUs is to have it: a VMM keeps vCPUs that were unplugged, and has none of those that are not plugged in yet. What the state
+    /// does not know gets what all others have, without which KVM's master clock would be off; null where they differ.
+    /// </summary>
+    internal KvmTscState? ForVcpus(IReadOnlyList<int> vcpuIds)
+    {
+        var known = Vcpus.ToDictionary(vcpu => vcpu.VcpuId);
+        var common = Vcpus.DistinctBy(vcpu => (vcpu.OffsetTicks, vcpu.TscKHz, vcpu.Ratio)).Count() == 1 ? Vcpus[0] : null;
+        if (common is null && !vcpuIds.All(known.ContainsKey))
+            return null;
+        var vcpus = vcpuIds.Select(id => known.TryGetValue(id, out var vcpu)
+            ? vcpu
+            : new KvmVcpuTscState(id, common!.OffsetTicks, common.TscKHz, common.ScalingRatio, common.ScalingFractionBits));
+        return new(
+            VMName, ProcessId, VMId, Vmm, ClockNanoseconds, RealtimeNanoseconds, HostTsc, [.. vcpus], Host, StoppedMicroseconds, ToolVersion);
+    }
 
     /// <summary>Refuses a state that no kernel can have given.</summary>
     internal void Validate()

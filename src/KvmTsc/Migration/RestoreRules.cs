@@ -19,9 +19,9 @@ internal static class RestoreRules
     public static IReadOnlyList<Action<bool>> Of(
         Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
     [
-        _ => RequireSameVcpus(machine, state),
+        force => RequireSameVcpus(machine, state, force),
         force => RequireEqualOffsets(state, force),
-        force => GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force),
+        force => RefuseUnsupported(machine, host, state, options, force),
         _ => RefuseFuture(machine, host, state, options),
         _ => RefuseDowntime(machine, host, state, options, secondsToCome),
     ];
@@ -82,13 +82,24 @@ internal static class RestoreRules
             GuestClock.RefuseFuture(machine, state.RealtimeNanoseconds);
     }
 
-    private static void RequireSameVcpus(Machine machine, KvmTscState state)
+    /// <summary>
+    /// Frequencies that KVM would refuse, or only pretend to have. One that it refused on the source, where it kept the number and let the guest run as fast as
+    /// the host, does not keep the guest from going on like that with the offset that it had.
+    /// </summary>
+    private static void RefuseUnsupported(Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, bool force)
     {
-        if (state.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds))
+        var isOneTsc = ClockLine.IsOneTsc(state, host, machine.HostNow.HostTsc);
+        var refusable = state.Vcpus.Where(vcpu => machine.HostTsc.Supports(vcpu.TscKHz) || ClockLine.ExactOffset(vcpu, options, machine.HostTsc, isOneTsc) is null);
+        GuestTsc.RefuseUnsupported(machine, refusable.Select(vcpu => vcpu.TscKHz), force);
+    }
+
+    private static void RequireSameVcpus(Machine machine, KvmTscState state, bool force)
+    {
+        if (state.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds) || (force && state.ForVcpus(machine.VcpuIds) is not null))
             return;
         throw new KvmException(
             KvmErrorId.VcpuMismatch,
             $"The state has vCPUs {VcpuRange.Format([.. state.Vcpus.Select(vcpu => vcpu.VcpuId).Order()])}, {machine.Identity.Name} has {VcpuRange.Format(machine.VcpuIds)}.",
-            "Restore it to a VM with the same vCPUs as the source.");
+            "Restore it to a VM with the same vCPUs as the source. Use -Force for vCPUs that were plugged in or out: those that the state does not know get what all of it have.");
     }
 }

@@ -49,11 +49,11 @@ public sealed class TscRestore
     public TscRestore(Machine machine, KvmTscState state, TscRestoreOptions options)
     {
         _machine = machine;
-        _state = state;
         _options = options;
         state.Validate();
+        _state = options.Force ? state.ForVcpus(machine.VcpuIds) ?? state : state;
         _host = machine.Host;
-        foreach (var rule in RestoreRules.Of(machine, _host, state, options))
+        foreach (var rule in RestoreRules.Of(machine, _host, _state, options))
             rule(options.Force);
         _reading = TscSnapshot.Of(machine);
         _guestHasRun = machine.GuestHasRun;
@@ -66,6 +66,7 @@ public sealed class TscRestore
     {
         RefuseClocks();
         var before = _reading.WhileStopped(ReadBefore, cancellationToken).Result;
+        RefuseNumbers(before);
         RefuseBackwards(before);
         var clock = unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
@@ -73,7 +74,7 @@ public sealed class TscRestore
             unchecked((long)before.Vcpus[vcpu.VcpuId].Offset),
             ExactOffset(vcpu) ?? (before.HasTriple ? PredictedOffset(vcpu, _machine.InstantOf(before.Clock)) : null),
             before.Vcpus[vcpu.VcpuId].KHz,
-            vcpu.TscKHz));
+            IsSupported(vcpu) ? vcpu.TscKHz : before.Vcpus[vcpu.VcpuId].KHz));
         return new TscRestorePreview(before.Clock.Clock, clock, [.. offsets]);
     }
 
@@ -121,6 +122,7 @@ public sealed class TscRestore
     /// <summary>Restores within a stop in which the clocks were read already.</summary>
     internal Applied Apply(IVMStop stop, TscSnapshot before)
     {
+        RefuseNumbers(before);
         RefuseBackwards(before);
         for (var tries = 1; ; tries++)
         {
@@ -171,7 +173,7 @@ public sealed class TscRestore
         var ((before, after, atSetting), microseconds) = stopped;
         var clock = after.HasTriple ? after.Clock : atSetting.After;
         var identity = _machine.Identity;
-        var line = new ClockLine(_state, _options.Downtime, _host, atSetting, clock);
+        var line = new ClockLine(_state, _options, _machine, _host, atSetting, clock);
         return new KvmTscMigrationResult(
             _state,
             _host.MachineName,
@@ -179,6 +181,7 @@ public sealed class TscRestore
             new KvmClock(identity, clock, microseconds),
             _options,
             line,
+            after.GuestClocks,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
     }
 
@@ -197,7 +200,7 @@ public sealed class TscRestore
     /// <summary>Adds all writes; returns the clock read just before it is set, and step 5's.</summary>
     private (Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive) AddWrites(IoctlBatch batch, TscSnapshot before)
     {
-        GuestTsc.AddWrites(batch, before, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
+        GuestTsc.AddWrites(batch, _machine.HostTsc, before, _state.Vcpus.Where(IsSupported).Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
 
         var firstOffset = AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
@@ -254,14 +257,7 @@ public sealed class TscRestore
             : batch.ResolveOffset(
                 clock, ClockLine.SourceGuestTsc(_state, vcpu), _state.ClockNanoseconds, vcpu.TscKHz, _machine.HostTsc.RatioFor(vcpu.TscKHz));
 
-    /// <summary>The offset that needs no clock: on one TSC, scaled alike, it is the source's.</summary>
-    private long? ExactOffset(KvmVcpuTscState vcpu) =>
-        _options.Method == TscMethod.Best
-        && Counts
-        && _isOneTsc
-        && _machine.HostTsc.RatioFor(vcpu.TscKHz) == vcpu.Ratio
-            ? vcpu.OffsetTicks
-            : null;
+    private long? ExactOffset(KvmVcpuTscState vcpu) => ClockLine.ExactOffset(vcpu, _options, _machine.HostTsc, _isOneTsc);
 
     private long PredictedOffset(KvmVcpuTscState vcpu, HostInstant now) => unchecked((long)TscArithmetic.ResolveOffset(
         ClockLine.SourceGuestTsc(_state, vcpu),
@@ -295,6 +291,15 @@ public sealed class TscRestore
         return before;
     }
 
+    private bool IsSupported(KvmVcpuTscState vcpu) => _machine.HostTsc.Supports(vcpu.TscKHz);
+
+    /// <summary>Refuses a frequency that KVM would refuse, where the vCPU does not have it already: KVM keeps one that its VMM asked for all the same.</summary>
+    private void RefuseNumbers(TscSnapshot before)
+    {
+        if (!_options.Force && _state.Vcpus.FirstOrDefault(vcpu => !IsSupported(vcpu) && before.Vcpus[vcpu.VcpuId].KHz != vcpu.TscKHz) is { } odd)
+            _ = _machine.HostTsc.RatioFor(odd.TscKHz);
+    }
+
     /// <summary>Refuses to take the clocks of a guest that has run back.</summary>
     internal void RefuseBackwards(TscSnapshot before)
     {
@@ -308,7 +313,7 @@ public sealed class TscRestore
             var now = TscArithmetic.GuestTsc(instant.HostTsc, _machine.RatioOf(vcpu.VcpuId, values.KHz), values.Offset);
             var target = TscArithmetic.GuestTsc(
                 instant.HostTsc,
-                _machine.HostTsc.RatioFor(vcpu.TscKHz),
+                _machine.HostTsc.RatioAt(vcpu.TscKHz),
                 unchecked((ulong)(ExactOffset(vcpu) ?? PredictedOffset(vcpu, instant))));
             GuestTsc.RefuseBackwards(_machine, vcpu.VcpuId, TscArithmetic.Distance(now, target));
         }

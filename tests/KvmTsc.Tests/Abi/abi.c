@@ -1,6 +1,7 @@
 /* Prints what the system's headers make of everything that src/KvmTsc/Interop takes from them. */
 
 #define _GNU_SOURCE
+#include <asm/kvm_para.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -88,6 +89,9 @@ static void constants(void)
     CONSTANT(Timex.IsInNanoseconds, STA_NANO);
     CONSTANT(KvmMsr.Tsc, 0x10); /* MSR_IA32_TSC, asm/msr-index.h: not exported */
     CONSTANT(KvmMsr.TscDeadline, 0x6E0); /* MSR_IA32_TSC_DEADLINE, the same */
+    CONSTANT(KvmMsr.KvmSystemTime, MSR_KVM_SYSTEM_TIME);
+    CONSTANT(KvmMsr.KvmSystemTimeNew, MSR_KVM_SYSTEM_TIME_NEW);
+    CONSTANT(KvmMsr.HyperVReferenceTsc, 0x40000021); /* HV_X64_MSR_REFERENCE_TSC, asm/hyperv-tlfs.h: not exported */
 
     CONSTANT(LibC.PROT_READ, PROT_READ);
     CONSTANT(LibC.PROT_WRITE, PROT_WRITE);

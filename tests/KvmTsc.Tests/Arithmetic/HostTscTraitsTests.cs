@@ -37,6 +37,18 @@ public sealed class HostTscTraitsTests
         Assert.Equal(TscRatio.None, s_plain.RatioFor(3_500_000));
     }
 
+    [Fact]
+    public void A_ratio_that_debugfs_shows_is_taken_only_if_it_can_be_the_guests_own()
+    {
+        const uint Guest = 2_000_000;
+        var (own, ofItsGuest) = (s_intel.RatioFor(Guest), new TscRatio(s_intel.RatioFor(Guest).Multiplier / 2, 48));
+        Assert.Equal(own, s_intel.RatioAt(Guest, own));
+        Assert.Equal(own, s_intel.RatioAt(Guest, ofItsGuest));
+        Assert.Equal(own, s_intel.RatioAt(Guest, shown: null));
+        Assert.Equal(s_intel.Unscaled, s_intel.RatioAt(Guest, s_intel.Unscaled)); // the tolerance was larger then
+        Assert.Equal(TscRatio.None, s_plain.RatioAt(Guest, shown: null));
+    }
+
     /// <summary>250 ppm of 3 GHz are 750 kHz to either side, both ends included.</summary>
     [Theory]
     [InlineData(2_999_249, false)]

@@ -135,7 +135,7 @@ public sealed class OffsetTests : IDisposable
             {
                 // What no CPU has: without scaling it is too slow, with scaling too much for an int.
                 var impossible = machine.HostTsc.HasScaling ? 0x7FFFFFFFu : kHz / 2;
-                GuestTsc.AddWrites(batch, TscSnapshot.Of(machine).Run(stop), [(0, tolerated), (1, impossible)]);
+                GuestTsc.AddWrites(batch, machine.HostTsc, TscSnapshot.Of(machine).Run(stop), [(0, tolerated), (1, impossible)]);
                 return stop.Run(batch);
             },
             CancellationToken.None).Result;

@@ -1,3 +1,4 @@
+using KvmTsc.Clocks;
 using KvmTsc.Tests.Simulation;
 
 namespace KvmTsc.Tests.Migration;
@@ -166,6 +167,20 @@ public sealed class FaultTests
             Assert.Equal((vcpuId, EINVAL), (exception.VcpuId, exception.ErrorNumber));
             run.AssertAsBefore();
         }
+    }
+
+    /// <summary>KVM never leaves its catch-up mode again.</summary>
+    [Fact]
+    public void What_nothing_can_put_back_is_said()
+    {
+        var machine = new SimulatedMachine(new SimulatedHost(HostSpec.Ordinary, new SimulatedTime()), 0, 1);
+        var written = 0;
+        machine.Fault = ioctl => ioctl.Request == KvmIoctl.SetTscKHz && written++ == 1 ? ENOMEM : 0;
+        var exception = Assert.Throws<KvmException>(() => GuestTsc.SetFrequencies(
+            machine, new Dictionary<int, uint> { [0] = 1_500_000, [1] = 1_500_000 }, force: true, CancellationToken.None));
+        Refusal.AssertExplains(exception, KvmErrorId.RollbackFailed);
+        Assert.Contains("was put back, but KVM goes on to push the TSC of vCPU 0 forward", exception.Message, StringComparison.Ordinal);
+        Assert.Equal((1_000_000u, true, false), (machine.VM.Vcpus[0].VirtualKHz, machine.VM.Vcpus[0].CatchUp, machine.VM.Vcpus[1].CatchUp));
     }
 
     [Theory]

@@ -248,6 +248,41 @@ public sealed class PreflightTests
         Assert.Empty(Run(Ran(s_source, 0), Machine(new HostSpec(2_600_123_456, 2_600_100, 5, TscScaling.Intel) { Name = "scales", BootId = "c" }, 0)).Findings);
 
     [Fact]
+    public void A_guest_that_is_scaled_is_warned_of_once_its_clock_may_be_off()
+    {
+        var source = Machine(s_source with { Scaling = TscScaling.Intel }, 0);
+        GuestTsc.SetFrequencies(source, new Dictionary<int, uint> { [0] = 700_000 }, force: false, CancellationToken.None);
+        GuestClock.Set(source, 0, null, force: false, CancellationToken.None);
+        source.RunGuest();
+        var destination = Machine(s_destination with { Scaling = TscScaling.Amd }, 0);
+        Assert.Empty(Run(source, destination).Findings);
+        _time.Advance(TimeSpan.FromHours(10));
+        var result = Run(source, destination);
+        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Source, "ScaledClock")], Brief(result));
+        Assert.Contains("jump by up to 0.05", result.Findings[0].Evidence, StringComparison.Ordinal);
+        Assert.InRange(result.ClockErrorBoundNanoseconds!.Value - result.ErrorBoundNanoseconds!.Value, 50_000_000, 60_000_000);
+    }
+
+    [Fact]
+    public void A_guest_without_a_clock_of_KVMs_is_warned_of_on_either_side()
+    {
+        SimulatedMachine[] sides = [Machine(s_source, 0, 1), Machine(s_destination, 0, 1)];
+        Assert.Equal([(FindingSeverity.Error, MigrationSide.Source, "ClockWithoutTriple")], Brief(Run(sides[0], sides[1])));
+        foreach (var side in sides)
+            side.GuestClocks = KvmGuestClocks.None;
+        sides[0].RunGuest();
+        Assert.Equal([(FindingSeverity.Warning, MigrationSide.Source, "GuestWithoutKvmclock")], Brief(Run(sides[0], sides[1])));
+        sides[1].RunGuest();
+        Assert.Equal(2, Brief(Run(sides[0], sides[1])).Count(finding => finding.Item3 == "GuestWithoutKvmclock"));
+
+        var windows = Machine(s_source, 0, 1);
+        windows.GuestClocks = KvmGuestClocks.HyperV;
+        windows.RunGuest();
+        Assert.Empty(Run(windows, Machine(s_destination, 0, 1)).Findings);
+        Assert.Equal(KvmGuestClocks.HyperV, TscMigration.Run(sides[0], windows, new TscRestoreOptions(Force: true), CancellationToken.None).GuestClocks);
+    }
+
+    [Fact]
     public void A_guest_that_can_only_be_chased_is_an_error_and_by_force_a_warning()
     {
         var source = Ran(s_source with { Scaling = TscScaling.Amd }, 0);

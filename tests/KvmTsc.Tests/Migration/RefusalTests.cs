@@ -158,8 +158,69 @@ public sealed class RefusalTests
     {
         var state = Save(Ran(s_source, source));
         var machine = Machine(s_destination, destination);
-        var exception = Refusal.Of(machine, KvmErrorId.VcpuMismatch, () => Restore(machine, state, force: true));
+        var exception = Refusal.Of(machine, KvmErrorId.VcpuMismatch, () => Restore(machine, state));
         Assert.Contains($"The state has vCPUs {sourceRange}, {machine.Identity.Name} has {destinationRange}.", exception.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>QEMU keeps vCPUs that were unplugged, for as long as the process lives: another one does not have them, and KVM's master clock needs all.</summary>
+    [Theory]
+    [InlineData(new[] { 0, 1 }, new[] { 0 })]
+    [InlineData(new[] { 0 }, new[] { 0, 1, 2, 7 })]
+    [InlineData(new[] { 0, 1 }, new[] { 1, 2 })]
+    public void By_force_vCPUs_that_were_plugged_in_or_out_get_what_all_have(int[] source, int[] destination)
+    {
+        var state = Save(Ran(s_source, source));
+        var machine = Ran(s_destination, destination);
+        Assert.Equal(destination, Restore(machine, state, force: true).Vcpus.Select(vcpu => vcpu.VcpuId));
+        machine.RunGuest();
+        Assert.Equal(0xEu, machine.VM.ReadClock().Flags);
+        Assert.Single(machine.Picture().Select(vcpu => (vcpu.Offset, vcpu.KHz)).Distinct());
+    }
+
+    [Fact]
+    public void By_force_vCPUs_that_no_state_knows_are_refused_where_the_others_differ()
+    {
+        var state = Save(Ran(s_source, 0, 1));
+        var odd = state.Vcpus[1];
+        state = state.With(vcpus: [state.Vcpus[0], new KvmVcpuTscState(1, odd.OffsetTicks + 5, odd.TscKHz, odd.ScalingRatio, odd.ScalingFractionBits)]);
+        var machine = Machine(s_destination, 0, 1, 2);
+        Refusal.Of(machine, KvmErrorId.VcpuMismatch, () => Restore(machine, state, force: true));
+    }
+
+    /// <summary>QEMU asks for a frequency that KVM refuses, is content with a warning, and KVM keeps the number.</summary>
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    public void A_number_that_KVM_refused_does_not_keep_a_guest_from_going_on(bool hasNumber, bool force)
+    {
+        const uint Asked = 700_000;
+        var host = new SimulatedHost(s_source, _time);
+        var source = new SimulatedMachine(host, 0, 1);
+        Ask(source);
+        source.RunGuest();
+        var (state, machine) = (Save(source), new SimulatedMachine(host, 0, 1));
+        if (hasNumber)
+            Ask(machine);
+        _time.Advance(TimeSpan.FromSeconds(3));
+        if (!hasNumber && !force)
+        {
+            Refusal.Of(machine, KvmErrorId.FrequencyUnsupported, () => Restore(machine, state));
+            return;
+        }
+
+        var result = Restore(machine, state, force);
+        Assert.Equal((0, ResidualMeasure.HostTsc), (result.ResidualTicks, result.MeasuredBy));
+        Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
+        Assert.All(result.Vcpus, vcpu => Assert.Equal((vcpu.OldTscKHz, state.Vcpus[0].OffsetTicks), (vcpu.NewTscKHz, vcpu.NewOffsetTicks)));
+        Refusal.Of(machine, KvmErrorId.FrequencyUnsupported, () => _ = new TscRestore(machine, state, new TscRestoreOptions(TscMethod.Documented, Force: true)));
+        Refusal.Of(machine, KvmErrorId.FrequencyUnsupported, () => Restore(Machine(s_destination, 0, 1), state, force: true));
+
+        static void Ask(SimulatedMachine machine)
+        {
+            foreach (var vcpu in machine.VM.Vcpus.Values)
+                vcpu.VirtualKHz = Asked;
+        }
     }
 
     [Fact]

@@ -81,6 +81,32 @@ public sealed class RestoreBoundTests
         Assert.InRange(Math.Abs(result.ClockResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
     }
 
+    /// <summary>KVM_GET_CLOCK computes kvmclock for the host's frequency, a guest that is scaled for its own, which is rounded down to kHz.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_a_scaled_guest_saw_lies_within_the_bound_of_kvmclock(bool isIntel)
+    {
+        var host = new HostSpec(2_596_102_000, 2_596_102, 1UL << 45, isIntel ? TscScaling.Intel : TscScaling.Amd);
+        var migration = new MigrationScenario(host, host, 2_400_000, 2, 1) { RanPicoseconds = 30L * 86_400_000_000_000_000 }.Start();
+        var result = migration.Restore(TscMethod.Best);
+        var reading = migration.Destination.Log.Last(ioctl => ioctl.Clock is not null).Clock!;
+        var lost = TscArithmetic.Distance(migration.Destination.VM.SeenAt(0, reading.HostTsc), migration.Source.VM.SeenAt(0, reading.HostTsc));
+        Assert.InRange(lost, 500_000_000, 2_000_000_000); // the kernel's error, not ours: a second in 30 days
+        Assert.InRange(lost, 0, result.ClockErrorBoundNanoseconds);
+        Assert.InRange(result.ErrorBoundNanoseconds, 0, 100_000);
+        Assert.Equal(0, result.ResidualTicks);
+    }
+
+    [Fact]
+    public void On_one_TSC_the_bound_does_not_grow_with_the_downtime()
+    {
+        var (brief, day) = (s_onOne.Start().Restore(TscMethod.Best), (s_onOne with { DowntimePicoseconds = 86_400_000_000_000_000 }).Start().Restore(TscMethod.Best));
+        Assert.InRange(day.ErrorBoundNanoseconds, 0, brief.ErrorBoundNanoseconds + 1);
+        Assert.InRange(Math.Abs(day.ClockResidualNanoseconds), 0, day.ErrorBoundNanoseconds);
+        Assert.Equal(day.ErrorBoundNanoseconds, day.ClockErrorBoundNanoseconds);
+    }
+
     [Fact]
     public void A_guests_TSC_is_not_taken_back_either_where_the_master_clock_is_off()
     {

@@ -1,4 +1,5 @@
 using KvmTsc.Arithmetic;
+using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
@@ -233,6 +234,21 @@ public abstract class KernelSemantics
         batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.GetMsrs, msr.Offset, ArgumentIsSlot: true, ResultSlot: result.Offset));
         Assert.True(Raw.Run(machine, batch).Succeeded);
         Assert.Equal((read, 0ul), (batch.Read(result), batch.Read(msr).Data));
+    }
+
+    [Theory]
+    [InlineData(KvmMsr.KvmSystemTime, KvmGuestClocks.Kvmclock)]
+    [InlineData(KvmMsr.KvmSystemTimeNew, KvmGuestClocks.Kvmclock)]
+    [InlineData(KvmMsr.HyperVReferenceTsc, KvmGuestClocks.HyperV)]
+    public void The_clocks_that_a_guest_turns_on_are_seen(uint index, KvmGuestClocks clock)
+    {
+        var machine = Create(2);
+        Assert.Equal(KvmGuestClocks.None, TscSnapshot.Of(machine).Take(CancellationToken.None).Result.GuestClocks);
+        var batch = new IoctlBatch();
+        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = index, Data = 0x1001 });
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.SetMsrs, msr.Offset, ArgumentIsSlot: true));
+        Assert.True(Raw.Run(machine, batch).Succeeded);
+        Assert.Equal(clock, TscSnapshot.Of(machine).Take(CancellationToken.None).Result.GuestClocks);
     }
 
     [Fact]

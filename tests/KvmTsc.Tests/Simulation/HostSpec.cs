@@ -18,7 +18,16 @@ internal sealed record HostSpec(ulong TscHz, uint TscKHz, ulong TscStart, TscSca
 
     public bool ClockSynchronized { get; init; } = true;
 
+    /// <summary>Who keeps CLOCK_REALTIME, and so what adjtimex(2) says of it.</summary>
+    public ClockKeeper Keeper { get; init; }
+
+    /// <summary>By how much faster CLOCK_REALTIME runs than the true time.</summary>
+    public double RealtimePpm { get; init; }
+
     public int TaiOffsetSeconds { get; init; } = 37;
+
+    /// <summary>Whether it has a leap second behind it that others have not: its CLOCK_REALTIME is a second behind.</summary>
+    public bool HadLeapSecond { get; init; }
 
     /// <summary>Whether the host is a virtual machine itself.</summary>
     public bool IsVirtual { get; init; }

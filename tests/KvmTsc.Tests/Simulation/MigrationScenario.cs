@@ -38,6 +38,9 @@ internal sealed record MigrationScenario(HostSpec Source, HostSpec Destination, 
 
     public DestinationKind Kind { get; init; }
 
+    /// <summary>What befalls the hosts half way through the downtime: the source's, and the destination's.</summary>
+    public Action<SimulatedHost, SimulatedHost>? Meanwhile { get; init; }
+
     public int[] VcpuIds => [.. Enumerable.Range(0, VcpuCount).Select(i => i * VcpuStride)];
 
     /// <summary>Hosts of any frequency, scaling on either side or not, and a guest that both can run.</summary>
@@ -127,7 +130,9 @@ internal sealed class Migration
         Time.Advance(scenario.RanPicoseconds);
         State = KvmTscState.Save(Source, force: false, CancellationToken.None);
         CapturedAt = Source.Log.Last(ioctl => ioctl.Clock is not null).Clock!.Picoseconds;
-        Time.Advance(scenario.DowntimePicoseconds);
+        Time.Advance(scenario.DowntimePicoseconds / 2);
+        scenario.Meanwhile?.Invoke(sourceHost, destinationHost);
+        Time.Advance(scenario.DowntimePicoseconds - (scenario.DowntimePicoseconds / 2));
 
         // A destination whose clock is behind refuses until it has caught up.
         var behind = (long)(State.RealtimeNanoseconds - destinationHost.Realtime);

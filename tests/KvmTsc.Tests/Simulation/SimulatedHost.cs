@@ -1,3 +1,5 @@
+using KvmTsc.Interop;
+
 namespace KvmTsc.Tests.Simulation;
 
 /// <summary>
@@ -19,7 +21,40 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
 
     public ulong Tsc => unchecked(_tscStart + Ticks);
 
-    public ulong Realtime => RealtimeAtBeginning + (ulong)((time.Picoseconds / 1000) + spec.RealtimeErrorNanoseconds + _realtimeStep);
+    public ulong Realtime => RealtimeAtBeginning + (ulong)((time.Picoseconds / 1000) + RealtimeError - (spec.HadLeapSecond ? 1_000_000_000 : 0));
+
+    /// <summary>By how much CLOCK_REALTIME is ahead of the true time, but for a leap second, in nanoseconds.</summary>
+    public long RealtimeError => spec.RealtimeErrorNanoseconds + _realtimeStep + (long)(time.Picoseconds / 1000 * spec.RealtimePpm / 1e6);
+
+    /// <summary>What adjtimex(2) says of it.</summary>
+    public Timex Timex
+    {
+        get
+        {
+            var microseconds = (Math.Abs(RealtimeError) + 999) / 1000;
+            var timex = new Timex { Status = 0x2001, Tai = spec.TaiOffsetSeconds + (spec.HadLeapSecond ? 1 : 0) };
+            switch (spec.Keeper)
+            {
+                case ClockKeeper.Exact:
+                    (timex.MaxError, timex.Status) = (Math.Max(1, (Math.Abs(spec.RealtimeErrorNanoseconds) + 999) / 1000), spec.ClockSynchronized ? 0x2001 : 0x40);
+                    break;
+                case ClockKeeper.Chrony:
+                    (timex.MaxError, timex.EstimatedError) = (microseconds + 731, microseconds / 2);
+                    break;
+                case ClockKeeper.Timesyncd:
+                    timex.Offset = -RealtimeError;
+                    break;
+                case ClockKeeper.Ptp:
+                    (timex.MaxError, timex.EstimatedError, timex.Status) = (16_000_000, 16_000_000, 0x2041);
+                    break;
+                default:
+                    (timex.MaxError, timex.EstimatedError, timex.Status) = (16_000_000, 16_000_000, 0x40);
+                    break;
+            }
+
+            return timex;
+        }
+    }
 
     /// <summary>For how long it was suspended.</summary>
     public ulong SuspendedNanoseconds { get; private set; }
@@ -52,8 +87,8 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
         _ => 0,
     };
 
-    /// <summary>The rate at which the kernel has to correct its clock to follow the true time, in ppm.</summary>
-    public double SlewPpm => ((spec.TscKHz * 1000.0 / spec.TscHz) - 1) * 1e6;
+    /// <summary>The rate at which the kernel has to correct its clock to follow the true time, in ppm; with what chrony slews by, which others have as an offset.</summary>
+    public double SlewPpm => (((spec.TscKHz * 1000.0 / spec.TscHz) - 1) * 1e6) + (spec.Keeper == ClockKeeper.Chrony ? spec.RealtimePpm : 0);
 
     private ulong Ticks => (ulong)((UInt128)(time.Picoseconds - _stoodStill) * spec.TscHz / 1_000_000_000_000);
 }

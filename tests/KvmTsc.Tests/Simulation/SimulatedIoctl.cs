@@ -10,7 +10,7 @@ internal readonly record struct SimulatedIoctl(int Number, int? VcpuId, KvmIoctl
     public bool IsWrite => Request is KvmIoctl.SetClock or KvmIoctl.SetDeviceAttr or KvmIoctl.SetTscKHz or KvmIoctl.KvmclockCtrl or KvmIoctl.SetMsrs;
 
     /// <summary>Whether it is for the guest's convenience, so that nothing depends on its success.</summary>
-    public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl || (Request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs && Msr == 0x6E0);
+    public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl || (Request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs && Msr != 0x10);
 
     /// <summary>The MSR that is read or written.</summary>
     public uint Msr { get; init; }

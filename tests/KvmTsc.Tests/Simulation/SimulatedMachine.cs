@@ -1,4 +1,5 @@
 using KvmTsc.Arithmetic;
+using KvmTsc.Clocks;
 using KvmTsc.Execution;
 using KvmTsc.Hosts;
 using KvmTsc.Machines;
@@ -55,10 +56,10 @@ internal sealed class SimulatedMachine : Machine
         SimulatedHost.Spec.BootId,
         "6.1.0-simulated",
         SimulatedHost.Spec.TscKHz,
-        SimulatedHost.Spec.ClockSynchronized ? 0x2001 : 0x40,
-        (Math.Abs(SimulatedHost.Spec.RealtimeErrorNanoseconds) + 999) / 1000,
+        SimulatedHost.Timex.Status,
+        HostClock.MaximumError(SimulatedHost.Timex),
         SimulatedHost.SlewPpm,
-        SimulatedHost.Spec.TaiOffsetSeconds,
+        SimulatedHost.Timex.Tai,
         SimulatedHost.Tsc,
         SimulatedHost.Realtime,
         SimulatedHost.RawNanoseconds,
@@ -83,9 +84,14 @@ internal sealed class SimulatedMachine : Machine
     public override IReadOnlyList<KvmVcpu> DescribeVcpus() =>
         [.. VcpuIds.Select(id => new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId: null, KvmVcpuState.Stopped))];
 
+    /// <summary>The clocks that its guest turns on when it first runs.</summary>
+    public KvmGuestClocks GuestClocks { get; set; } = KvmGuestClocks.Kvmclock;
+
     /// <summary>Lets the guest run for a moment.</summary>
     public void RunGuest()
     {
+        if (!_guestHasRun)
+            VM.TurnOn(GuestClocks);
         _guestHasRun = true;
         VM.Run();
     }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using KvmTsc.Clocks;
 
 namespace KvmTsc.Tests.Simulation;
 
@@ -62,6 +63,16 @@ internal sealed unsafe class SimulatedVM
     /// <summary>kvmclock, master clock base and all: equal only if kvmclock was not set in between.</summary>
     public (ulong, ulong, ulong, bool) ClockBase => (_clockOffset, _masterTsc, _masterNanoseconds, MasterClock);
 
+    /// <summary>The guest turns clocks of KVM's on.</summary>
+    public void TurnOn(KvmGuestClocks clocks)
+    {
+        foreach (var vcpu in Vcpus.Values)
+        {
+            vcpu.HasKvmclock = clocks.HasFlag(KvmGuestClocks.Kvmclock);
+            vcpu.OtherMsrs[SimulatedVcpu.HyperVReferenceTsc] = clocks.HasFlag(KvmGuestClocks.HyperV) ? 0x2001ul : 0;
+        }
+    }
+
     /// <summary>Enters the guest on every vCPU once.</summary>
     public void Run()
     {
@@ -82,6 +93,14 @@ internal sealed unsafe class SimulatedVM
     /// <summary>kvmclock as the guest computes it from a TSC of the host.</summary>
     public ulong ClockAt(ulong hostTsc) =>
         unchecked(_masterNanoseconds + _clockOffset + PvclockNanoseconds(hostTsc - _masterTsc, _host.Spec.TscKHz));
+
+    /// <summary>kvmclock as a guest computes it whose TSC is scaled: for its own frequency, in whole kHz, since KVM took the master clock.</summary>
+    public ulong SeenAt(int vcpuId, ulong hostTsc)
+    {
+        var vcpu = Vcpus[vcpuId];
+        var kHz = (uint)vcpu.Scale(_host.Spec.TscKHz);
+        return unchecked(_masterNanoseconds + _clockOffset + PvclockNanoseconds(vcpu.GuestTsc(hostTsc) - vcpu.GuestTsc(_masterTsc), kHz));
+    }
 
     /// <summary>Carries out an ioctl; returns its result or the negated errno.</summary>
     public int Issue(int? vcpuId, KvmIoctl request, nint argument)
@@ -175,10 +194,15 @@ internal sealed unsafe class SimulatedVM
     private static int Msr(SimulatedVcpu vcpu, KvmIoctl request, nint argument)
     {
         var (count, index) = (*(uint*)argument, *(uint*)(argument + 8));
-        if (count != 1 || !(index == TscDeadline || (index == Tsc && request == KvmIoctl.GetMsrs)))
+        var isOther = vcpu.OtherMsrs.ContainsKey(index);
+        if (count != 1 || !(isOther || index == TscDeadline || (index == Tsc && request == KvmIoctl.GetMsrs)))
             return 0;
         var data = (ulong*)(argument + 16);
-        if (index == Tsc)
+        if (isOther && request == KvmIoctl.GetMsrs)
+            *data = vcpu.OtherMsrs[index];
+        else if (isOther)
+            vcpu.OtherMsrs[index] = *data;
+        else if (index == Tsc)
             *data = vcpu.GuestTscNow;
         else if (request == KvmIoctl.GetMsrs)
             *data = vcpu.TscDeadline;

@@ -5,6 +5,10 @@ namespace KvmTsc.Tests.Simulation;
 /// <summary>What the kernel keeps of a vCPU's TSC, <c>struct kvm_vcpu_arch</c>.</summary>
 internal sealed class SimulatedVcpu(SimulatedHost host)
 {
+    public const uint KvmSystemTime = 0x12;
+    public const uint KvmSystemTimeNew = 0x4B564D01;
+    public const uint HyperVReferenceTsc = 0x40000021;
+
     private static readonly BigInteger s_wrap = BigInteger.One << 64;
 
     public ulong Offset { get; set; }
@@ -23,7 +27,14 @@ internal sealed class SimulatedVcpu(SimulatedHost host)
     public ulong WrittenAt { get; set; }
 
     /// <summary>Whether its guest uses kvmclock.</summary>
-    public bool HasKvmclock { get; set; }
+    public bool HasKvmclock
+    {
+        get => (OtherMsrs[KvmSystemTimeNew] & 1) != 0;
+        set => OtherMsrs[KvmSystemTimeNew] = value ? 0x1001 : 0ul;
+    }
+
+    /// <summary>Those by which a guest turns on clocks of KVM's.</summary>
+    public Dictionary<uint, ulong> OtherMsrs { get; } = new() { [KvmSystemTime] = 0, [KvmSystemTimeNew] = 0, [HyperVReferenceTsc] = 0 };
 
     /// <summary>How often its guest was told that it was stopped.</summary>
     public int TimesToldOfStop { get; set; }

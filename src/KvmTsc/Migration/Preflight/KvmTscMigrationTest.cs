@@ -14,6 +14,7 @@ public sealed class KvmTscMigrationTest
         MeasuredBy = forecast?.MeasuredBy;
         DowntimeNanoseconds = forecast?.DowntimeNanoseconds;
         ErrorBoundNanoseconds = forecast?.ErrorBoundNanoseconds;
+        ClockErrorBoundNanoseconds = forecast?.ErrorBoundNanoseconds + forecast?.ScaledClockErrorNanoseconds;
         DriftPpm = forecast?.DriftPpm;
         Findings = findings.OrderByDescending(finding => finding.Severity).ToArray();
     }
@@ -41,6 +42,9 @@ public sealed class KvmTscMigrationTest
 
     /// <summary>How far off the clocks can be by the inputs, but for the time that setting kvmclock takes.</summary>
     public double? ErrorBoundNanoseconds { get; }
+
+    /// <summary>The same for kvmclock as the guest sees it: more where the source's TSC is scaled, since KVM does not tell quite what such a guest sees.</summary>
+    public double? ClockErrorBoundNanoseconds { get; }
 
     /// <summary>By how much the guest's TSC will be faster than it was on the source, in parts per million; null where it cannot be had.</summary>
     public double? DriftPpm { get; }

@@ -67,7 +67,12 @@ public sealed class TscPreflight
     private void Capture(Machine source)
     {
         if (CanAttach(source, MigrationSide.Source) && IsAble(source, MigrationSide.Source))
-            _findings.Succeeds(MigrationSide.Source, () => State = KvmTscState.Save(source, force: true, _cancellationToken));
+        {
+            TscSnapshot? snapshot = null;
+            _findings.Succeeds(MigrationSide.Source, () => (State, snapshot) = KvmTscState.Capture(source, force: true, _cancellationToken));
+            TellGuestClocks(MigrationSide.Source, source, snapshot);
+        }
+
         TellLethal(MigrationSide.Source, source);
         _sourceStopped = State?.StoppedMicroseconds;
     }
@@ -90,11 +95,12 @@ public sealed class TscPreflight
     {
         var host = destination.Host;
         var refused = RestoreRules.Of(destination, host, state, _options.Restore, _options.DowntimeSeconds).Count(rule => !_findings.Obeys(MigrationSide.Both, rule));
-        var forecast = MigrationForecast.Of(state, destination, host, _options.Restore.Downtime, _options.DowntimeSeconds);
+        var forecast = MigrationForecast.Of(state, destination, host, _options.Restore, _options.DowntimeSeconds);
         if (_options.Restore.Downtime == TscDowntime.Count)
             CompareClocks(state, host, forecast.MeasuredBy);
         if (forecast.DriftPpm is { } ppm)
             TellDrift(ppm, state.Vcpus.Min(vcpu => vcpu.TscKHz));
+        TellScaledClock(state, forecast);
         return (forecast, refused == 0);
     }
 
@@ -155,6 +161,21 @@ public sealed class TscPreflight
             "An NTP client in the guest makes up for that. To avoid it, use a host with TSC scaling, or one whose TSC is nearer to the source's.");
     }
 
+    private void TellScaledClock(KvmTscState state, MigrationForecast forecast)
+    {
+        const double Unnoticeable = 1000;
+        var error = forecast.ScaledClockErrorNanoseconds;
+        if (error < Unnoticeable)
+            return;
+        _findings.Add(
+            FindingSeverity.Warning,
+            MigrationSide.Source,
+            "ScaledClock",
+            FormattableString.Invariant(
+                $"The TSC of {state.VMName} is scaled, so that its guest sees kvmclock run {ClockLine.ScaledClockPpm(state):0.###} ppm beside what KVM tells of it, for as long as KVM has not taken its master clock anew: the guest's clock would jump by up to {error / 1e9:0.######} s."),
+            "A guest whose clocksource is tsc sees nothing of it, and an NTP client in the guest makes up for it.");
+    }
+
     private double? StopOnce(Machine destination, bool obeys)
     {
         double? stopped = null;
@@ -164,6 +185,7 @@ public sealed class TscPreflight
             var taken = TscSnapshot.Of(destination).Take(_cancellationToken);
             (before, stopped) = (taken.Result, taken.Microseconds);
         });
+        TellGuestClocks(MigrationSide.Destination, destination, before);
         if (before is not null && obeys)
         {
             // The rules were obeyed; that the state is older by now is for the restore to see.
@@ -185,6 +207,18 @@ public sealed class TscPreflight
             "SeccompLethal",
             $"The VMM of {machine.Identity.Name} forbids itself by seccomp what is done there, which is suspended for as long as KvmTsc works: if KvmTsc is killed just then, the VMM is, too.",
             "Let nothing end KvmTsc meanwhile (a time limit, the OOM killer), or start the VMM without its filter.");
+    }
+
+    private void TellGuestClocks(MigrationSide side, Machine machine, TscSnapshot? snapshot)
+    {
+        if (snapshot is null || !KvmGuestClocksAdvice.Concerns(machine, snapshot.GuestClocks))
+            return;
+        _findings.Add(
+            FindingSeverity.Warning,
+            side,
+            "GuestWithoutKvmclock",
+            KvmGuestClocksAdvice.Unmoved(machine.Identity.Name),
+            KvmGuestClocksAdvice.Action);
     }
 
     private bool CanAttach(Machine machine, MigrationSide side) =>
