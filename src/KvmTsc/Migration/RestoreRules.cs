@@ -20,7 +20,7 @@ internal static class RestoreRules
         Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
     [
         _ => RequireSameVcpus(machine, state),
-        force => RequireEqualOffsets(state, force),
+        force => RequireEqualOffsets(state, force || options.KeepsTsc),
         force => GuestTsc.RefuseUnsupported(machine, state.Vcpus.Select(vcpu => vcpu.TscKHz), force),
         _ => RefuseFuture(machine, host, state, options),
         _ => RefuseDowntime(machine, host, state, options, secondsToCome),

@@ -37,6 +37,7 @@ public sealed class ClockWatch
     private readonly Dictionary<int, long> _discoverAt = []; // by process
     private readonly Dictionary<int, int> _discoveries = []; // in vain, by process
     private readonly ConcurrentQueue<KvmClockEvent> _told = [];
+    private readonly ConcurrentQueue<WatchedVM> _resumed = [];
     private readonly LineStore _lines;
     private readonly ClockMetrics? _metrics;
     private bool _isCounted = true;
@@ -103,6 +104,8 @@ public sealed class ClockWatch
             RemoveEnded(readable);
             while (_told.TryDequeue(out var told))
                 _tell(told);
+            while (_resumed.TryDequeue(out var vm))
+                vm.LookAt ??= vm.HasNews ? Now + SettlingMilliseconds : null; // its guest may have written its TSC as soon as it was let go
             WriteMetrics();
         }
     }
@@ -248,6 +251,7 @@ public sealed class ClockWatch
     {
         foreach (var occurred in events)
             _told.Enqueue(occurred);
+        _resumed.Enqueue(vm);
         LibC.Signal(wake);
     });
 
