@@ -118,8 +118,8 @@ function Measure-Ioctl([Diagnostics.Process] $VM, [int] $Count, [int] $Turns) {
         }
     }
     foreach ($i in 0..2) {
-        $without, $with = $false, $true | ForEach-Object { Get-Median ($taken[$_] | ForEach-Object { $_[$i] }) }
-        "$($names[$i]) (ns)", "$without without, $with with: $($with - $without)"
+        $without, $with = $false, $true | ForEach-Object { , @($taken[$_] | ForEach-Object { $_[$i] } | Sort-Object) }
+        "$($names[$i]) (ns)", "$(Get-Median $without) ($without) without, $(Get-Median $with) ($with) with: $((Get-Median $with) - (Get-Median $without))"
     }
 }
 
@@ -145,7 +145,11 @@ function Measure-Watch([int] $Count, [int] $IdleSeconds, [int] $PauseCount, [int
             $result["$milliseconds ms pause, CPU (ms)"], $result["$milliseconds ms pause, held (ms)"] =
                 Measure-Pause $vms[0] $watch -Log $log -Milliseconds $milliseconds -PauseCount $PauseCount
         }
-        $result['Most that a VM lost (us)'] = ($vms | ForEach-Object { [Math]::Abs([double] (Send-Command $_ lost)) / 1000 } | Measure-Object -Maximum).Maximum
+        $lost = @($vms | ForEach-Object { [Math]::Abs([double] (Send-Command $_ lost)) / 1000 })
+        $result['The paused VM lost (us)'] = [Math]::Round($lost[0], 1)
+        if ($Count -gt 1) {
+            $result['Any other lost, at most (us)'] = [Math]::Round(($lost | Select-Object -Skip 1 | Measure-Object -Maximum).Maximum, 1)
+        }
         Close-Watch $watch
         $added = @(Measure-Ioctl $vms[0] -Count $Count -Turns $Turns)
         for ($i = 0; $i -lt $added.Count; $i += 2) {

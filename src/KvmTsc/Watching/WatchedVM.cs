@@ -124,13 +124,15 @@ internal sealed class WatchedVM : IDisposable
     }
 
     /// <summary>Looks at its clocks, and puts right what is wrong with them: while it runs, in a stop.</summary>
-    public IReadOnlyList<KvmClockEvent> Look(CancellationToken cancellationToken)
+    /// <param name="catchUp">Has it note, while it is stopped, what was not noted yet.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    public IReadOnlyList<KvmClockEvent> Look(Action<WatchedVM> catchUp, CancellationToken cancellationToken)
     {
         LookAt = null;
         try
         {
             var reading = TscSnapshot.Of(Machine);
-            var events = Tell(reading.WhileStopped(stop => Work(stop, reading), cancellationToken), beforeGuestRan: IsPaused);
+            var events = Tell(reading.WhileStopped(stop => Work(stop, reading, catchUp), cancellationToken), beforeGuestRan: IsPaused);
             _looksInVain = 0;
             return events;
         }
@@ -195,9 +197,10 @@ internal sealed class WatchedVM : IDisposable
         Process.Dispose();
     }
 
-    private Looked Work(IVMStop stop, TscSnapshot.Reading reading)
+    private Looked Work(IVMStop stop, TscSnapshot.Reading reading, Action<WatchedVM>? catchUp = null)
     {
         var now = reading.Run(stop);
+        catchUp?.Invoke(this);
         lock (_noting)
         {
             try
