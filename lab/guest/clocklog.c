@@ -12,6 +12,8 @@
 //   log LEVEL MICROSECONDS TEXT            the answer to `log`: the kernel's messages that are warnings or worse, or about clocks;
 //   end log                                the last line of that answer
 //   clocksource NAME                       the answer to `clocksource`
+//   moved tsc VCPUS                        the answer to `move-tsc TICKS CPU...`: so many wrote IA32_TSC, which now is by TICKS more;
+//                                          of samples nothing is reported any more
 //
 //   SAMPLE   thread=0 cpu=0 number=1 tsc=1 real=1 tsc=2 mono=1 tsc=3 boot=1 tsc=4
 //
@@ -31,6 +33,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -251,6 +254,7 @@ static bool report_apart(const struct line *line, const struct sample *before, c
 // --- the loops
 
 static atomic_int running;
+static atomic_bool moves_tsc; // from then on what would be reported is its own doing, and too much to be read
 
 static void pin(int cpu) {
     cpu_set_t set;
@@ -309,6 +313,8 @@ static void *run_loop(void *argument) {
     for (;;) {
         previous = sample;
         take_sample(&sample, seen);
+        if (moves_tsc)
+            continue;
         report_backwards(&sample, seen);
         report_gap(&line, &previous, &sample);
         follow_line(&line, &sample);
@@ -365,11 +371,58 @@ static void report_log(void) {
     report("end log");
 }
 
+// By the kernel's module msr, which the initramfs has if there was one when it was built.
+static bool move_tsc(int cpu, int64_t ticks) {
+    enum { IA32_TSC = 0x10 };
+    char path[64];
+    snprintf(path, sizeof path, "/dev/cpu/%d/msr", cpu);
+    int msrs = open(path, O_WRONLY | O_CLOEXEC);
+    if (msrs < 0)
+        return false;
+    cpu_set_t before;
+    sched_getaffinity(0, sizeof before, &before);
+    pin(cpu);
+    unsigned on;
+    uint64_t value = read_tsc(&on) + ticks;
+    bool written = pwrite(msrs, &value, sizeof value, IA32_TSC) == sizeof value;
+    sched_setaffinity(0, sizeof before, &before);
+    close(msrs);
+    return written;
+}
+
+static void move_tscs(const char *request) {
+    char *end;
+    int64_t ticks = strtoll(request, &end, 10);
+    int moved = 0;
+    moves_tsc = true;
+    for (char *next; *end; end = next) {
+        long cpu = strtol(end, &next, 10);
+        if (next == end)
+            break;
+        if (!move_tsc((int)cpu, ticks))
+            report("cpu %ld cannot write its TSC: %s", cpu, strerror(errno));
+        else
+            moved++;
+    }
+    report("moved tsc %d", moved);
+}
+
+static void load_msr_module(void) {
+    int file = open("/msr.ko", O_RDONLY | O_CLOEXEC);
+    if (file >= 0 && syscall(SYS_finit_module, file, "", 0) && errno != EEXIST)
+        report("msr.ko: %s", strerror(errno));
+    if (file >= 0)
+        close(file);
+}
+
 static void answer(const char *request) {
     if (!strcmp(request, "log")) {
         report_log();
     } else if (!strcmp(request, "clocksource")) {
         report_clocksource("clocksource");
+    } else if (!strncmp(request, "move-tsc ", 9)) {
+        load_msr_module();
+        move_tscs(request + 9);
     } else if (*request) {
         report("unknown %.100s", request);
     }

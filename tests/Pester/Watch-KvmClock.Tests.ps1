@@ -249,7 +249,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         $watch = Open-Watch @{ Correct = $true; Confirm = $false }
         $offset = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks[0]
         $null = Invoke-Qmp $qemu system_reset
-        (Wait-Told $watch TscMoved).Reason | Should-MatchString 'reset'
+        (Wait-Told $watch TscMoved).Reason | Should-Be 'Its guest was reset, or somebody set its TSC.'
         $new = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks
         $new[0] | Should-BeLessThan $offset
         Invoke-Pause $qemu 200
@@ -257,6 +257,59 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks | Should-BeCollection $new
         Close-Watch $watch
         $watch.Events.Event | Should-NotContainCollection Refused
+    }
+
+    Context 'with a guest that writes IA32_TSC' {
+        BeforeAll {
+            $script:writer = Open-Guest writer01 -Directory $TestDrive -Image (& "$PSScriptRoot/../../lab/guest/build") -ClockSource kvm-clock
+            Wait-GuestLog $writer '^start '
+        }
+
+        AfterAll {
+            Close-Guest $writer
+        }
+
+        # KVM compares what VMMs write, not what guests do: its master clock stays on, though the TSCs differ.
+        It 'leaves its TSCs as it set them, and gives back what pauses take from kvmclock: vCPUs <Vcpus>' -ForEach @{ Vcpus = 0, 1 }, @{ Vcpus = , 1 } {
+            $back = 3000000000 # not more than a VM may seem to have been put back by
+            $watch = Open-Watch @{ Name = 'writer*'; Correct = $true; Confirm = $false }
+            $offset = (Get-KvmVcpuTscOffset writer01 -NoStop).OffsetTicks
+            Move-GuestTsc $writer (-$back) $Vcpus
+            (Wait-Told $watch TscMoved).Reason | Should-Be 'Its guest wrote its TSC.'
+            $written = (Get-KvmVcpuTscOffset writer01 -NoStop).OffsetTicks
+            foreach ($id in 0, 1) {
+                # When it has read its TSC it may have to wait before it writes it.
+                [math]::Abs($offset[$id] - $written[$id] - ($id -in $Vcpus ? $back : 0)) | Should-BeLessThan ($id -in $Vcpus ? $back / 2 : 1)
+            }
+            $written[0] | Should-NotBe $written[1]
+
+            $before = Read-Clock writer01
+            Invoke-Pause $writer 20
+            (Wait-Told $watch Corrected).LostNanoseconds | Should-BeGreaterThan 20000000
+            $null = Invoke-Qmp $writer stop
+            $null = Wait-Told $watch Paused
+            Wait-Until 'it is watched' { Test-IsWatched $writer }
+            $null = Invoke-Qmp $writer cont
+            (Wait-Told $watch Corrected).BeforeGuestRan | Should-BeTrue
+            [math]::Abs((Get-Lost $before (Read-Clock writer01))) | Should-BeLessThan 100000
+            (Get-KvmVcpuTscOffset writer01 -NoStop).OffsetTicks | Should-BeCollection $written
+            Close-Watch $watch
+            @($watch.Events | Where-Object Reason | ForEach-Object { "$($_.Event): $($_.Reason)" }) | Should-BeCollection @('TscMoved: Its guest wrote its TSC.')
+        }
+
+        It 'gives back what was lost while nobody watched, and leaves the TSCs that its guest parted' {
+            $kept = "$TestDrive/written"
+            $watch = Open-Watch @{ Name = 'writer*'; Correct = $true; Confirm = $false; StatePath = $kept }
+            $before = Read-Clock writer01
+            $written = (Get-KvmVcpuTscOffset writer01 -NoStop).OffsetTicks
+            Close-Watch $watch
+            Invoke-Pause $writer 500
+            $watch = Open-Watch @{ Name = 'writer*'; Correct = $true; Confirm = $false; StatePath = $kept }
+            (Wait-Told $watch Corrected).LostNanoseconds | Should-BeGreaterThan 500000000
+            [math]::Abs((Get-Lost $before (Read-Clock writer01))) | Should-BeLessThan 100000
+            (Get-KvmVcpuTscOffset writer01 -NoStop).OffsetTicks | Should-BeCollection $written
+            Close-Watch $watch
+        }
     }
 
     It 'tells that KVM turned its master clock off, and on again, and leaves the guest alone' {

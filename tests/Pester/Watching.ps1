@@ -80,6 +80,14 @@ function Get-Lost([object] $Before, [object] $After) {
     ([long] $After.RealtimeNanoseconds - [long] $Before.RealtimeNanoseconds) - ([long] $After.ClockNanoseconds - [long] $Before.ClockNanoseconds)
 }
 
+# Has a guest of lab/guest write IA32_TSC of some of its vCPUs: so many ticks more than it was.
+function Move-GuestTsc([object] $Guest, [long] $Ticks, [int[]] $VcpuId) {
+    $null = Receive-GuestLog $Guest
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("move-tsc $Ticks $VcpuId`n"))
+    Wait-GuestLog $Guest '^moved tsc '
+    @(Receive-GuestLog $Guest) -match 'cannot write its TSC|^msr|^moved tsc' | Should-BeCollection @("moved tsc $($VcpuId.Count)")
+}
+
 # The same by the host's TSC, where CLOCK_REALTIME may have been set.
 function Get-LostByTsc([object] $Before, [object] $After) {
     $ticks = [decimal] $After.HostTsc - [decimal] $Before.HostTsc

@@ -39,18 +39,17 @@ internal sealed class DebugfsIndex
     /// The directory of a process's VM: that of the process's thread which created it or, where that thread has ended, the one whose vCPUs the
     /// process's threads run. Null if there is none, or more than one.
     /// </summary>
-    public VMDebugfs? Find(int processId, IEnumerable<int> descriptors)
+    /// <param name="threads">The process's threads. They are read once: VMMs of one program have their VMs under one descriptor, so that each has all to choose from.</param>
+    /// <param name="descriptors">The VM's descriptors in it.</param>
+    public VMDebugfs? Find(IReadOnlySet<int> threads, IEnumerable<int> descriptors)
     {
         var entries = descriptors.SelectMany(descriptor => _byDescriptor[descriptor]).ToArray();
-        var created = entries.Where(entry => IsThread(processId, entry.ThreadId)).ToArray();
-        var found = created.Length > 0 ? created : [.. entries.Where(entry => RunsIn(processId, entry.VM))];
+        var created = entries.Where(entry => threads.Contains(entry.ThreadId)).ToArray();
+        var found = created.Length > 0 ? created : [.. entries.Where(entry => RunsIn(threads, entry.VM))];
         return found is [var only] ? only.VM : null;
     }
 
-    private static bool RunsIn(int processId, VMDebugfs vm) =>
-        vm.ReadVcpuIds().Any(id => vm.ReadThread(id) is { } thread && IsThread(processId, thread));
-
-    private static bool IsThread(int processId, int threadId) => threadId > 0 && Directory.Exists($"/proc/{processId}/task/{threadId}");
+    private static bool RunsIn(IReadOnlySet<int> threads, VMDebugfs vm) => vm.ReadVcpuIds().Any(id => vm.ReadThread(id) is { } thread && threads.Contains(thread));
 
     private static (int ThreadId, int Descriptor)? Parse(string name) =>
         name.Split('-') is [var thread, var descriptor]

@@ -29,9 +29,10 @@ internal static class ProcessVMs
     /// <param name="debugfs">What debugfs shows.</param>
     public static IReadOnlyList<FoundVM> Find(int processId, int parentId, IReadOnlyList<KvmDescriptor> descriptors, DebugfsIndex debugfs)
     {
+        var threads = new Lazy<IReadOnlySet<int>>(() => NumberedDirectory.Read($"/proc/{processId}/task").ToHashSet());
         var vms = Distinct(processId, descriptors.Where(descriptor => descriptor.IsVM))
             .Where(vm => LibC.IsSameFile(processId, vm[0], parentId, vm[0]) != true)
-            .ToDictionary(vm => vm[0], vm => debugfs.Find(processId, vm));
+            .ToDictionary(vm => vm[0], vm => debugfs.Find(threads.Value, vm));
         if (vms.Count == 0)
             return [];
 

@@ -130,6 +130,9 @@ public sealed class KvmTscState
     internal ulong HostTscAt(ulong clockNanoseconds) =>
         unchecked(HostTsc + (ulong)TscArithmetic.TicksIn(TscArithmetic.Distance(ClockNanoseconds, clockNanoseconds), Host.TscKHz));
 
+    /// <summary>Whether all vCPUs have one offset.</summary>
+    internal bool OffsetsAreEqual => Vcpus.Select(vcpu => vcpu.OffsetTicks).Distinct().Count() <= 1;
+
     /// <summary>The clock as it was read.</summary>
     internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = KvmClockData.Triple };
 

@@ -20,7 +20,7 @@ internal static class RestoreRules
         Machine machine, KvmHostIdentity host, KvmTscState state, TscRestoreOptions options, double secondsToCome = 0) =>
     [
         force => RequireSameVcpus(machine, state, force),
-        force => RequireEqualOffsets(state, force),
+        force => RequireEqualOffsets(state, force || options.KeepsTsc),
         force => RefuseUnsupported(machine, host, state, options, force),
         _ => RefuseFuture(machine, host, state, options),
         _ => RefuseDowntime(machine, host, state, options, secondsToCome),

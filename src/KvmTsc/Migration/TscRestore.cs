@@ -202,7 +202,7 @@ public sealed class TscRestore
     {
         GuestTsc.AddWrites(batch, _machine.HostTsc, before, _state.Vcpus.Where(IsSupported).Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
 
-        var firstOffset = AddCommonOffset(batch);
+        var firstOffset = _options.KeepsTsc ? null : AddCommonOffset(batch);
         var setClock = batch.Steps.Count;
         var held = HeldBack(before);
         var value = batch.Reserve(ClockToSet(before, held));
@@ -226,11 +226,14 @@ public sealed class TscRestore
             (stepFour, previous, clock) = (previous, clock, batch.GetTriple());
         }
 
-        var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
-        firstOffset ??= batch.Steps.Count;
-        GuestTsc.AddWrites(batch, offsets);
+        if (!_options.KeepsTsc)
+        {
+            var offsets = _state.Vcpus.Select(vcpu => (vcpu.VcpuId, OffsetSlot(batch, vcpu, before, clock))).ToArray();
+            firstOffset ??= batch.Steps.Count;
+            GuestTsc.AddWrites(batch, offsets);
+            TscUndo.OffsetsOf(batch, firstOffset.Value + 1, before);
+        }
 
-        TscUndo.OffsetsOf(batch, firstOffset.Value + 1, before);
         TscUndo.ClockOf(batch, setClock + 1, before.Clock);
         return (stepFour, clock);
     }

@@ -70,7 +70,8 @@ internal sealed class ClockHistory
     /// <param name="now">The clocks.</param>
     /// <param name="offsetsWritten">The host's TSC when offsets were last written since the last judgement, null if they were not.</param>
     /// <param name="clockSet">The host's TSC when kvmclock was set, null if that is not known.</param>
-    public ClockVerdict Judge(TscSnapshot now, ulong? offsetsWritten, ulong? clockSet)
+    /// <param name="byGuest">Whether it was the guest itself that wrote them: it is not put back to an earlier moment then, whatever its TSC looks like.</param>
+    public ClockVerdict Judge(TscSnapshot now, ulong? offsetsWritten, ulong? clockSet, bool byGuest = false)
     {
         if (!now.HasTriple)
             return new ClockVerdict(ClockChange.MasterClockLost, 0, null);
@@ -83,7 +84,8 @@ internal sealed class ClockHistory
         {
             < -NoticeableNanoseconds => new ClockVerdict(ClockChange.SetForward, lost, null),
             <= NoticeableNanoseconds => new ClockVerdict(moved ? ClockChange.TscMoved : ClockChange.None, lost, null),
-            _ when !moved && offsetsWritten is null => new ClockVerdict(ClockChange.SetBack, lost, current),
+            _ when !moved && (byGuest || offsetsWritten is null) => new ClockVerdict(ClockChange.SetBack, lost, current),
+            _ when byGuest => new ClockVerdict(ClockChange.Unknown, lost, null),
             _ => PutBack(now, lost, offsetsWritten, clockSet),
         };
     }

@@ -37,13 +37,17 @@ public sealed class ClockWatch
     private readonly Dictionary<int, long> _discoverAt = []; // by process
     private readonly Dictionary<int, int> _discoveries = []; // in vain, by process
     private readonly ConcurrentQueue<KvmClockEvent> _told = [];
+    private readonly ConcurrentQueue<WatchedVM> _resumed = [];
+    private readonly Queue<TraceEvent> _unread = [];
+    private readonly KvmTrace _clocks;
     private readonly LineStore _lines;
     private readonly ClockMetrics? _metrics;
     private bool _isCounted = true;
 
-    private ClockWatch(ClockWatchOptions options, Action<KvmClockEvent> tell)
+    private ClockWatch(ClockWatchOptions options, KvmTrace clocks, Action<KvmClockEvent> tell)
     {
         _options = options;
+        _clocks = clocks;
         _lines = LineStore.Open(options.Acts ? options.StatePath : null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
         _metrics = options.MetricsPath is { } path ? new ClockMetrics(path) : null;
         _tell = occurred =>
@@ -64,12 +68,12 @@ public sealed class ClockWatch
         using var exits = KvmTrace.OfExits();
         using var wake = LibC.Eventfd();
         using var registration = cancellationToken.Register(() => LibC.Signal(wake));
-        var watch = new ClockWatch(options, tell);
+        var watch = new ClockWatch(options, clocks, tell);
         foreach (var machine in LocalMachines.All.Where(machine => options.PolicyOf(machine.Identity.Name) is not null))
             tell(new KvmClockEvent(KvmClockEventKind.LeftOut, machine.Identity, reason: "It is of this process, which cannot hold itself, and nobody else pauses it."));
         try
         {
-            watch.Run(clocks, exits, wake, cancellationToken);
+            watch.Run(exits, wake, cancellationToken);
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -84,7 +88,7 @@ public sealed class ClockWatch
 
     private static long Now => Environment.TickCount64;
 
-    private void Run(KvmTrace clocks, KvmTrace exits, SafeDescriptor wake, CancellationToken cancellationToken)
+    private void Run(KvmTrace exits, SafeDescriptor wake, CancellationToken cancellationToken)
     {
         foreach (var machine in VMDiscovery.All().OfType<ProcessMachine>())
             Add(machine, wake, cancellationToken);
@@ -95,14 +99,17 @@ public sealed class ClockWatch
         {
             if (count != _vms.Count)
                 _options.Begun?.Invoke(count = _vms.Count);
-            var readable = Wait(clocks, exitsAt is null ? exits : null, wake, exitsAt);
-            foreach (var occurred in clocks.Read())
+            var readable = Wait(exitsAt is null ? exits : null, wake, exitsAt);
+            ReadClocks();
+            while (_unread.TryDequeue(out var occurred))
                 Take(occurred);
             exitsAt = TakeExits(exits, exitsAt, readable.Contains(exits.Descriptor));
             DoWhatIsDue(wake, cancellationToken);
             RemoveEnded(readable);
             while (_told.TryDequeue(out var told))
                 _tell(told);
+            while (_resumed.TryDequeue(out var vm))
+                vm.LookAt ??= vm.HasNews ? Now + SettlingMilliseconds : null; // its guest may have written its TSC as soon as it was let go
             WriteMetrics();
         }
     }
@@ -122,12 +129,27 @@ public sealed class ClockWatch
         }
     }
 
-    private IReadOnlySet<int> Wait(KvmTrace clocks, KvmTrace? exits, SafeDescriptor wake, long? exitsAt)
+    private IReadOnlyList<TraceEvent> ReadClocks()
     {
-        List<int> descriptors = [wake.Number, clocks.Descriptor, .. _vms.Values.Select(vm => vm.Process.Number)];
+        var events = _clocks.Read();
+        foreach (var occurred in events)
+            _unread.Enqueue(occurred);
+        return events;
+    }
+
+    /// <summary>What a VM that is stopped just now did until then: it is judged by that.</summary>
+    private void CatchUp(WatchedVM vm)
+    {
+        foreach (var occurred in ReadClocks().Where(occurred => occurred.Kind != TraceEventKind.Lost && ProcessOf(occurred.ThreadId) == vm.Machine.Identity.ProcessId))
+            vm.Note(occurred);
+    }
+
+    private IReadOnlySet<int> Wait(KvmTrace? exits, SafeDescriptor wake, long? exitsAt)
+    {
+        List<int> descriptors = [wake.Number, _clocks.Descriptor, .. _vms.Values.Select(vm => vm.Process.Number)];
         if (exits is not null)
             descriptors.Add(exits.Descriptor);
-        var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
+        var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Append(_unread.Count > 0 ? Now : null).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
         var readable = LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
         if (readable.Contains(wake.Number))
             LibC.TakeSignal(wake);
@@ -199,7 +221,7 @@ public sealed class ClockWatch
         }
 
         var wasPaused = vm.IsPaused;
-        var events = vm.Look(cancellationToken);
+        var events = vm.Look(CatchUp, cancellationToken);
         if (wasPaused && !vm.LooksPaused())
         {
             vm.Resume();
@@ -248,6 +270,7 @@ public sealed class ClockWatch
     {
         foreach (var occurred in events)
             _told.Enqueue(occurred);
+        _resumed.Enqueue(vm);
         LibC.Signal(wake);
     });
 
@@ -275,7 +298,7 @@ public sealed class ClockWatch
             return;
         var vm = new WatchedVM(machine, process, policy, _options.Acts, _lines);
         _vms.Add(machine.Identity.Id, vm);
-        var events = machine.GuestHasRun ? vm.Look(cancellationToken) : [];
+        var events = machine.GuestHasRun ? vm.Look(CatchUp, cancellationToken) : [];
         _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: machine.GuestHasRun ? vm.History.Current?.StoppedMicroseconds : null));
         foreach (var occurred in events)
             _tell(occurred);

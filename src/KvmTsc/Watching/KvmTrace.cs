@@ -17,6 +17,9 @@ internal sealed class KvmTrace : IDisposable
     /// <summary>The tracepoint of an offset that is written.</summary>
     public const string Offset = "kvm_write_tsc_offset";
 
+    /// <summary>The tracepoint of an offset that KVM compares with those of other vCPUs, once it is written: for a VMM, not for a guest.</summary>
+    public const string Tracked = "kvm_track_tsc";
+
     /// <summary>The tracepoint of a return from KVM_RUN.</summary>
     public const string Exit = "kvm_userspace_exit";
 
@@ -44,6 +47,7 @@ internal sealed class KvmTrace : IDisposable
     {
         Enable(directory, MasterClock);
         Enable(directory, Offset);
+        Enable(directory, Tracked);
     });
 
     /// <summary>Begins to trace returns from KVM_RUN that a signal caused.</summary>

@@ -12,6 +12,9 @@ internal enum TraceEventKind
     /// <summary>kvm_write_tsc_offset: a vCPU's TSC was moved, or written as it was.</summary>
     Offset,
 
+    /// <summary>kvm_track_tsc: the TSC that the same thread has just moved was moved by the VMM; of what a guest writes itself KVM keeps no track.</summary>
+    Tracked,
+
     /// <summary>kvm_userspace_exit by a signal: a vCPU may have been paused.</summary>
     Exit,
 
@@ -36,6 +39,7 @@ internal readonly partial record struct TraceEvent(TraceEventKind Kind, ulong Ho
         {
             KvmTrace.MasterClock => TraceEventKind.MasterClock,
             KvmTrace.Offset => TraceEventKind.Offset,
+            KvmTrace.Tracked => TraceEventKind.Tracked,
             KvmTrace.Exit => TraceEventKind.Exit,
             _ => null,
         };

@@ -20,8 +20,11 @@ internal sealed class WatchedVM : IDisposable
     private readonly LineStore _store;
     private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
     private readonly CancellationTokenSource _ended = new();
+    private readonly Lock _noting = new();
+    private readonly HashSet<int> _writers = []; // threads of vCPUs whose guests were the last to write their TSC
     private Task? _armed;
     private ulong _ignoredUntil;
+    private ulong _judgedUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
     private ulong? _exitsWhenPaused;
@@ -75,17 +78,39 @@ internal sealed class WatchedVM : IDisposable
     /// <summary>How often it was looked for that in vain since it left the guest.</summary>
     public int VainLooks { get; set; }
 
+    /// <summary>Whether offsets were written since its clocks were judged.</summary>
+    public bool HasNews
+    {
+        get
+        {
+            lock (_noting)
+                return _offsetsWritten is not null;
+        }
+    }
+
     /// <summary>Notes an event of its process.</summary>
-    /// <returns>Whether it is not one that we caused.</returns>
+    /// <returns>Whether it is one that we did not cause, and that asks for a look.</returns>
     public bool Note(TraceEvent occurred)
     {
-        if (occurred.HostTsc <= Volatile.Read(ref _ignoredUntil))
-            return false;
-        if (occurred.Kind == TraceEventKind.Offset)
-            _offsetsWritten = occurred.HostTsc;
-        else if (occurred.Kind == TraceEventKind.MasterClock)
-            _clockSet = occurred.HostTsc;
-        return true;
+        lock (_noting)
+        {
+            // A guest may write its TSC as soon as it is let go. KVM's master clock may come after that, and is ours.
+            if (occurred.HostTsc <= (occurred.Kind == TraceEventKind.MasterClock ? _ignoredUntil : _judgedUntil))
+                return false;
+            switch (occurred.Kind)
+            {
+                case TraceEventKind.Offset:
+                    _offsetsWritten = occurred.HostTsc;
+                    _writers.Add(occurred.ThreadId);
+                    return true;
+                case TraceEventKind.Tracked:
+                    _writers.Remove(occurred.ThreadId);
+                    return false;
+                default:
+                    _clockSet = occurred.HostTsc;
+                    return true;
+            }
+        }
     }
 
     /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
@@ -99,13 +124,15 @@ internal sealed class WatchedVM : IDisposable
     }
 
     /// <summary>Looks at its clocks, and puts right what is wrong with them: while it runs, in a stop.</summary>
-    public IReadOnlyList<KvmClockEvent> Look(CancellationToken cancellationToken)
+    /// <param name="catchUp">Has it note, while it is stopped, what was not noted yet.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    public IReadOnlyList<KvmClockEvent> Look(Action<WatchedVM> catchUp, CancellationToken cancellationToken)
     {
         LookAt = null;
         try
         {
             var reading = TscSnapshot.Of(Machine);
-            var events = Tell(reading.WhileStopped(stop => Work(stop, reading), cancellationToken), beforeGuestRan: IsPaused);
+            var events = Tell(reading.WhileStopped(stop => Work(stop, reading, catchUp), cancellationToken), beforeGuestRan: IsPaused);
             _looksInVain = 0;
             return events;
         }
@@ -170,12 +197,30 @@ internal sealed class WatchedVM : IDisposable
         Process.Dispose();
     }
 
-    private Looked Work(IVMStop stop, TscSnapshot.Reading reading)
+    private Looked Work(IVMStop stop, TscSnapshot.Reading reading, Action<WatchedVM>? catchUp = null)
     {
         var now = reading.Run(stop);
+        catchUp?.Invoke(this);
+        lock (_noting)
+        {
+            try
+            {
+                return Work(stop, now, byGuest: _writers.Count > 0);
+            }
+            finally
+            {
+                _judgedUntil = HostTsc.Read();
+                (_offsetsWritten, _clockSet) = (null, null);
+                _writers.Clear();
+            }
+        }
+    }
+
+    private Looked Work(IVMStop stop, TscSnapshot now, bool byGuest)
+    {
         // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
         var judged = IsSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
-        var verdict = History.Judge(judged, _offsetsWritten, _clockSet);
+        var verdict = History.Judge(judged, _offsetsWritten, _clockSet, byGuest);
         if (IsSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack) })
         {
             History.Clear(); // another VM of that name, or another life of it
@@ -186,7 +231,7 @@ internal sealed class WatchedVM : IDisposable
         {
             return verdict is { Change: ClockChange.SetBack, Line: { } line } && _policy.Corrects
                 ? Correct(stop, now, verdict, line)
-                : new Looked(now, verdict);
+                : new Looked(now, verdict, ByGuest: byGuest);
         }
         catch (KvmException exception)
         {
@@ -198,6 +243,8 @@ internal sealed class WatchedVM : IDisposable
     private Looked Correct(IVMStop stop, TscSnapshot now, ClockVerdict verdict, KvmTscState line) => _policy.Downtime switch
     {
         TscDowntime.Count when IsTooMuch(verdict.LostNanoseconds) => new Looked(now, verdict, Refusal: "It is more than -MaximumDowntime allows."),
+        _ when !line.OffsetsAreEqual && (_policy.Downtime != TscDowntime.Count || !HasTscsOf(now, line)) => new Looked(
+            now, verdict, Refusal: "The TSCs of its vCPUs differ, as its guest wrote them: KVM would turn its master clock off if they were written."),
         _ when !Acts => new Looked(now, verdict),
         TscDowntime.Count => new Looked(now, verdict, _restores[line].Apply(stop, now)),
         _ when HasNotRun(now, line) => new Looked(PauseExclusion.Apply(Machine, stop, now, line), verdict, IsExcluded: true),
@@ -207,16 +254,18 @@ internal sealed class WatchedVM : IDisposable
 
     /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>
     private bool HasNotRun(TscSnapshot now, KvmTscState line) =>
-        IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits
-        && now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
+        IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits && HasTscsOf(now, line);
+
+    private static bool HasTscsOf(TscSnapshot now, KvmTscState line) =>
+        now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
 
     private bool IsTooMuch(long lost) => _policy.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
 
     private List<KvmClockEvent> Tell(Stopped<Looked> stopped, bool beforeGuestRan)
     {
         var (looked, microseconds) = stopped;
-        Volatile.Write(ref _ignoredUntil, HostTsc.Read());
-        (_offsetsWritten, _clockSet) = (null, null);
+        lock (_noting)
+            _ignoredUntil = HostTsc.Read();
         List<KvmClockEvent> events = [];
         var verdict = looked.Verdict;
         if (verdict.Change == ClockChange.MasterClockLost)
@@ -249,12 +298,14 @@ internal sealed class WatchedVM : IDisposable
                 yield return Of(KvmClockEventKind.SetForward);
                 break;
             case ClockChange.TscMoved:
-                yield return Of(KvmClockEventKind.TscMoved, "Its guest was reset, or wrote its TSC; or somebody set it.");
+                yield return Of(KvmClockEventKind.TscMoved, looked.ByGuest ? "Its guest wrote its TSC." : "Its guest was reset, or somebody set its TSC.");
                 break;
             case ClockChange.Unknown:
                 yield return Of(KvmClockEventKind.SetBack);
                 if (_policy.Corrects)
-                    yield return Of(KvmClockEventKind.Refused, "It was put back to a moment that this watch has not seen, or cannot tell from another.");
+                    yield return Of(
+                        KvmClockEventKind.Refused,
+                        looked.ByGuest ? "Its guest wrote its TSC, so that it cannot be told what else became of it." : "It was put back to a moment that this watch has not seen, or cannot tell from another.");
                 break;
             case ClockChange.SetBack when looked.Applied is not null:
                 var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));
@@ -294,6 +345,8 @@ internal sealed class WatchedVM : IDisposable
     /// <summary>A line of a VM of that name: it may be of one that this VM could not be restored to.</summary>
     private void TryUse(KvmTscState line)
     {
+        if (!line.OffsetsAreEqual && line.VMId != Machine.Identity.Id)
+            return; // as the guest wrote them: no other VM can be given these
         try
         {
             Use(line);
@@ -309,7 +362,7 @@ internal sealed class WatchedVM : IDisposable
     {
         if (Acts && !_restores.ContainsKey(line))
         {
-            var restore = new TscRestore(Machine, line, new TscRestoreOptions());
+            var restore = new TscRestore(Machine, line, new TscRestoreOptions { KeepsTsc = !line.OffsetsAreEqual });
             restore.Rehearse();
             _restores.Add(line, restore);
         }
@@ -321,5 +374,5 @@ internal sealed class WatchedVM : IDisposable
         ? []
         : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
-    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false);
+    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false, bool ByGuest = false);
 }

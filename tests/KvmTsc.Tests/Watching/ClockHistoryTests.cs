@@ -104,6 +104,58 @@ public sealed class ClockHistoryTests
     }
 
     [Fact]
+    public void A_guest_that_writes_its_TSC_is_left_alone_and_loses_nothing_in_a_pause_after_it()
+    {
+        var guest = new Guest();
+        guest.WriteOwnTsc(0, -3 * Second);
+        guest.WriteOwnTsc(1, -3 * Second);
+        Assert.Equal(ClockChange.TscMoved, guest.Judge().Change);
+        var written = guest.Learn();
+        guest.Pause(TimeSpan.FromSeconds(5));
+        guest.AssertCorrectedTo(written);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void TSCs_that_a_guest_parted_stay_so_when_kvmclock_is_given_back(int vcpuId)
+    {
+        var guest = new Guest();
+        guest.WriteOwnTsc(vcpuId, -3 * Second);
+        Assert.Equal((ClockChange.TscMoved, true), (guest.Judge().Change, guest.Machine.VM.MasterClock));
+        var written = guest.Learn();
+        guest.Pause(TimeSpan.FromSeconds(5));
+        var verdict = guest.Judge();
+        Assert.Equal((ClockChange.SetBack, written), (verdict.Change, verdict.Line));
+        var offsets = guest.Machine.VM.Vcpus.Values.Select(vcpu => vcpu.Offset).ToArray();
+        Assert.Equal(KvmErrorId.UnequalOffsets, Assert.Throws<KvmException>(() => new TscRestore(guest.Machine, written, new TscRestoreOptions())).ErrorId);
+        new TscRestore(guest.Machine, written, new TscRestoreOptions { KeepsTsc = true }).Run(CancellationToken.None);
+        Assert.Equal(offsets, guest.Machine.VM.Vcpus.Values.Select(vcpu => vcpu.Offset));
+        Assert.Equal((ClockChange.None, true), (guest.Judge().Change, Math.Abs(guest.Judge().LostNanoseconds) < 20));
+    }
+
+    [Theory]
+    [InlineData(-3)] // as if it had been put back to a moment before the pause
+    [InlineData(20)]
+    public void A_guest_that_writes_its_TSC_at_a_pause_is_not_taken_for_one_that_was_put_back(int seconds)
+    {
+        var guest = new Guest();
+        guest.WriteOwnTsc(0, seconds * Second);
+        guest.WriteOwnTsc(1, seconds * Second);
+        guest.Pause(TimeSpan.FromSeconds(1));
+        Assert.Equal((ClockChange.Unknown, null), (guest.Judge().Change, guest.Judge().Line));
+    }
+
+    [Fact]
+    public void What_another_guest_of_the_same_process_wrote_does_not_matter()
+    {
+        var guest = new Guest();
+        guest.WriteOwnTsc(0, 0);
+        guest.Pause(TimeSpan.FromSeconds(1));
+        guest.AssertCorrectedTo(guest.First);
+    }
+
+    [Fact]
     public void Of_a_guest_that_was_reset_each_snapshot_has_its_own_line()
     {
         var guest = new Guest();
@@ -166,6 +218,7 @@ public sealed class ClockHistoryTests
     {
         private ulong? _offsetsWritten;
         private ulong? _clockSet;
+        private bool _byGuest;
 
         public Guest()
         {
@@ -189,13 +242,13 @@ public sealed class ClockHistoryTests
 
         public KvmTscState Learn()
         {
-            var line = KvmTscState.Save(Machine, force: false, CancellationToken.None);
+            var line = KvmTscState.Save(Machine, force: true, CancellationToken.None);
             History.Add(line);
-            (_offsetsWritten, _clockSet) = (null, null);
+            (_offsetsWritten, _clockSet, _byGuest) = (null, null, false);
             return line;
         }
 
-        public ClockVerdict Judge() => History.Judge(TscSnapshot.Of(Machine).Take(CancellationToken.None).Result, _offsetsWritten, _clockSet);
+        public ClockVerdict Judge() => History.Judge(TscSnapshot.Of(Machine).Take(CancellationToken.None).Result, _offsetsWritten, _clockSet, _byGuest);
 
         /// <summary>As QEMU does it with stop and cont.</summary>
         public void Pause(TimeSpan time)
@@ -230,6 +283,13 @@ public sealed class ClockHistoryTests
         }
 
         public void Reset() => WriteTsc(0);
+
+        /// <summary>As a guest does it, with WRMSR: KVM keeps no track of it.</summary>
+        public void WriteOwnTsc(int vcpuId, long ticks)
+        {
+            (_offsetsWritten, _byGuest) = (Host.Tsc, true);
+            Machine.VM.Vcpus[vcpuId].Offset = unchecked(Machine.VM.Vcpus[vcpuId].Offset + (ulong)ticks);
+        }
 
         public void SetClock(ulong value)
         {
