@@ -21,10 +21,13 @@ internal sealed class WatchedVM : IDisposable
     private readonly Dictionary<KvmTscState, TscRestore> _restores = [];
     private readonly CancellationTokenSource _ended = new();
     private Task? _armed;
+    private volatile bool _isArmed;
+    private volatile bool _hasFailedToHold;
     private ulong _ignoredUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
     private ulong? _exitsWhenPaused;
+    private ulong? _exitsWhenArmed;
     private bool _hasMasterClock = true;
     private int _looksInVain;
 
@@ -59,7 +62,7 @@ internal sealed class WatchedVM : IDisposable
     public bool IsSuccessor { get; private set; }
 
     /// <summary>Whether its next entry into the guest is held.</summary>
-    public bool IsArmed => _armed is { IsCompleted: false };
+    public bool IsArmed => _isArmed;
 
     public bool IsPaused { get; private set; }
 
@@ -131,19 +134,20 @@ internal sealed class WatchedVM : IDisposable
         IsPaused = true;
         if (!Acts || IsArmed)
             return;
+        _exitsWhenArmed = _exitsWhenPaused ?? 0; // one that was not found to be paused never ran
+        _isArmed = true;
         _armed = Task.Factory.StartNew(
             () =>
             {
                 try
                 {
-                    var reading = TscSnapshot.Of(Machine);
-                    var stopped = ((AttachedExecutor)Machine.Executor).WhileHeldAtResume(stop => Work(stop, reading), TimeSpan.MaxValue, (_, _) => { }, _ended.Token);
+                    var stopped = HoldAtResume();
                     IsPaused = false;
-                    done([new KvmClockEvent(KvmClockEventKind.Resumed, Machine.Identity), .. Tell(stopped, beforeGuestRan: true)]);
+                    End([new KvmClockEvent(KvmClockEventKind.Resumed, Machine.Identity), .. Tell(stopped, beforeGuestRan: true)], hasFailed: false);
                 }
                 catch (KvmException exception)
                 {
-                    done(Failed(exception));
+                    End(Failed(exception), hasFailed: true);
                 }
                 catch (OperationCanceledException)
                 {
@@ -151,12 +155,45 @@ internal sealed class WatchedVM : IDisposable
                 }
                 catch (Exception exception)
                 {
-                    done([new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: exception.ToString())]); // not to be lost with this thread
+                    End([new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: exception.ToString())], hasFailed: true); // not to be lost with this thread
                 }
             },
             CancellationToken.None,
             TaskCreationOptions.LongRunning,
             TaskScheduler.Default);
+
+        void End(IReadOnlyList<KvmClockEvent> events, bool hasFailed)
+        {
+            _hasFailedToHold = hasFailed;
+            _isArmed = false;
+            done(events);
+        }
+    }
+
+    /// <summary>Whether it could not be held, once: nobody has looked at its clocks since, and events of it were passed over.</summary>
+    public bool TakeFailureToHold()
+    {
+        var hasFailed = _hasFailedToHold;
+        _hasFailedToHold = false;
+        return hasFailed;
+    }
+
+    /// <summary>Holds it at its next entry into the guest. Others that are at work in its process meanwhile are waited for, as long as it is paused.</summary>
+    private Stopped<Looked> HoldAtResume()
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
+            {
+                var reading = TscSnapshot.Of(Machine);
+                return ((AttachedExecutor)Machine.Executor).WhileHeldAtResume(stop => Work(stop, reading), TimeSpan.MaxValue, (_, _) => { }, _ended.Token);
+            }
+            catch (KvmException exception) when (IsBusy(exception) && tries < MostLooksInVain && LooksPaused())
+            {
+                _ended.Token.WaitHandle.WaitOne(BusyMilliseconds);
+                _ended.Token.ThrowIfCancellationRequested();
+            }
+        }
     }
 
     /// <summary>It goes on without having been held.</summary>
@@ -185,7 +222,7 @@ internal sealed class WatchedVM : IDisposable
         try
         {
             return verdict is { Change: ClockChange.SetBack, Line: { } line } && _policy.Corrects
-                ? Correct(stop, now, verdict, line)
+                ? Correct(stop, now, verdict, line) with { HasRun = HasRunSincePause }
                 : new Looked(now, verdict);
         }
         catch (KvmException exception)
@@ -209,6 +246,9 @@ internal sealed class WatchedVM : IDisposable
     private bool HasNotRun(TscSnapshot now, KvmTscState line) =>
         IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits
         && now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
+
+    /// <summary>Whether its guest has run before it could be held, as one does that is resumed just when it was found to be paused.</summary>
+    private bool HasRunSincePause => IsPaused && _exitsWhenArmed is { } exits && Machine.Debugfs?.ReadExits() is { } now && now != exits;
 
     private bool IsTooMuch(long lost) => _policy.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
 
@@ -260,7 +300,7 @@ internal sealed class WatchedVM : IDisposable
                 var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));
                 yield return new KvmClockEvent(
                     KvmClockEventKind.Corrected, Machine.Identity, verdict.LostNanoseconds, microseconds, reason: null,
-                    result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan);
+                    result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan && !looked.HasRun);
                 break;
             case ClockChange.SetBack when looked.IsExcluded:
                 yield return Of(KvmClockEventKind.Excluded);
@@ -321,5 +361,5 @@ internal sealed class WatchedVM : IDisposable
         ? []
         : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
-    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false);
+    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false, bool HasRun = false);
 }
