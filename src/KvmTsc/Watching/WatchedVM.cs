@@ -213,7 +213,7 @@ internal sealed class WatchedVM : IDisposable
         // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
         var judged = IsSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
         var verdict = History.Judge(judged, _offsetsWritten, _clockSet);
-        if (IsSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack) })
+        if (IsSuccessor && (verdict is { Change: not (ClockChange.None or ClockChange.SetBack) } || (verdict.Change == ClockChange.SetBack && MayHaveBegunAnew(judged))))
         {
             History.Clear(); // another VM of that name, or another life of it
             verdict = new ClockVerdict(ClockChange.None, 0, null);
@@ -241,6 +241,20 @@ internal sealed class WatchedVM : IDisposable
         _ => new Looked(
             now, verdict, Refusal: "The pause is to be none (-Downtime Exclude), but its guest has run since, or was put back to an earlier moment: a TSC is not taken back."),
     };
+
+    /// <summary>
+    /// Whether its clocks may be those of a guest that began in its process, which began after all that is known was seen: both count from nothing then, as on any line. One
+    /// that was restored there has more on its kvmclock than that process is old. Before its first entry into the guest a new one's is nothing, and the line tells.
+    /// </summary>
+    private bool MayHaveBegunAnew(TscSnapshot now)
+    {
+        const ulong NanosecondsPerTick = 10_000_000;
+        const ulong Slack = 1_000_000_000; // of both clocks' rates, and of that tick
+        if (Machine.Debugfs?.ReadExits() == 0)
+            return false;
+        var age = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - (Machine.StartTime * NanosecondsPerTick) + Slack;
+        return now.Clock.Clock <= age && History.Lines.All(line => (now.Clock.HostTsc - line.HostTsc) / (double)line.Host.TscKHz * 1e6 > age);
+    }
 
     /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>
     private bool HasNotRun(TscSnapshot now, KvmTscState line) =>

@@ -1,7 +1,9 @@
 using System.Globalization;
+using KvmTsc.Clocks;
 using KvmTsc.Discovery;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
+using KvmTsc.Migration;
 using KvmTsc.Processes;
 using KvmTsc.Tests.Discovery;
 using KvmTsc.Tests.Kernel;
@@ -14,6 +16,8 @@ namespace KvmTsc.Tests.Watching;
 [Trait("Category", "Kvm")]
 public sealed class ClockWatchTests(Programs programs)
 {
+    private const ulong Second = 1_000_000_000;
+
     private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
 
     private static readonly string[] s_pausable = ["vm", "vcpu", "0", "0", "late", "1"];
@@ -83,11 +87,53 @@ public sealed class ClockWatchTests(Programs programs)
         Assert.Equal(["Resumed"], resumed.Select(occurred => occurred.Event));
     }
 
+    /// <summary>Clocks that began at nothing together are a point of every line of which that is true.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)] // its kvmclock is more than its process is old
+    public void A_VM_that_may_have_begun_anew_is_given_nothing_of_another_life(bool wasRestored)
+    {
+        using var other = StartPausable();
+        var machine = other.FindOne();
+        var clock = Until.True(() => GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds, clock => clock > 7 * Second); // what is less is new in any case
+        var older = (clock / Second) + 10;
+        if (wasRestored)
+            MoveForward(machine, 1000);
+        var now = KvmTscState.Save(machine, force: false, CancellationToken.None);
+        var store = OpenStore();
+        store.Keep(now.VMName!, [EarlierLife(now, older)]);
+        using var vm = new WatchedVM(machine, LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, store);
+        Assert.True(vm.IsSuccessor);
+        var events = vm.Look(CancellationToken.None);
+        Assert.DoesNotContain(events, occurred => occurred.Reason is not null);
+        Assert.Equal(wasRestored ? [older] : [], events.Where(occurred => occurred.Event == "Corrected").Select(occurred => (ulong)Math.Round(occurred.LostNanoseconds!.Value / 1e9)));
+    }
+
+    /// <summary>What would be known of a VM that began so many seconds sooner, and was last seen as long ago.</summary>
+    private static KvmTscState EarlierLife(KvmTscState now, ulong seconds)
+    {
+        var ticks = seconds * (ulong)now.Host.TscKHz * 1000;
+        return new KvmTscState(
+            now.VMName, now.ProcessId, now.VMId, now.Vmm, now.ClockNanoseconds, now.RealtimeNanoseconds - (seconds * Second), now.HostTsc - ticks,
+            [.. now.Vcpus.Select(vcpu => new KvmVcpuTscState(vcpu.VcpuId, vcpu.OffsetTicks + (long)ticks, vcpu.TscKHz, vcpu.ScalingRatio, vcpu.ScalingFractionBits))],
+            now.Host, now.StoppedMicroseconds, now.ToolVersion);
+    }
+
+    private static void MoveForward(ProcessMachine machine, int seconds)
+    {
+        var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
+        var offset = state.Vcpus[0].OffsetTicks + (seconds * (long)state.Host.TscKHz * 1000);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: false, CancellationToken.None);
+        GuestClock.Set(machine, GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds + ((ulong)seconds * Second), null, force: true, CancellationToken.None);
+    }
+
+    private static LineStore OpenStore() => LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
+
     /// <summary>Watches its VM and has it paused.</summary>
     private static WatchedVM Pause(OtherProcess other)
     {
         var vm = new WatchedVM(
-            other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz)));
+            other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
         Assert.DoesNotContain(vm.Look(CancellationToken.None), occurred => occurred.Reason is not null);
         other.Tell("p");
         Until.True(vm.LooksPaused, isPaused => isPaused);
