@@ -14,7 +14,8 @@ KvmTsc takes two commands: Save-KvmTscState, at any time before, and Restore-Kvm
 host it takes one: Invoke-KvmTscMigration -DestinationSession -AtResume. The guest is judged by CLOCK_REALTIME of both hosts then, and may be
 off by the predicted bound, to which these may be apart, and 50 us and 20 ppm of the time since for the judge.
 
-Watched, it takes none: Watch-KvmClock -Correct runs, and nobody tells it that the guest is paused.
+Watched, it takes none: Watch-KvmClock -Correct runs, and nobody tells it that the guest is paused. It is continued when the watch has seen that: on an emulated host that may take
+longer than the pause.
 .EXAMPLE
 ./Invoke-QemuMigration.ps1 -Scenario LiveMigrate -ClockSource tsc
 .EXAMPLE
@@ -125,9 +126,7 @@ function Open-Restore($Guest, $State) {
         }
     }
     Wait-Until "$name is watched" {
-        if ($job.State -notin 'NotStarted', 'Running') {
-            $null = Receive-Job $job
-        }
+        Assert-Running $job
         Use-Guest $Guest { param($there) Test-IsWatched $there }
     }
     $job
@@ -137,15 +136,33 @@ function Open-Restore($Guest, $State) {
 function Open-ClockWatch {
     $job = Start-ThreadJob {
         Import-Module $using:Module
-        Watch-KvmClock -Correct -Confirm:$false
+        Watch-KvmClock -Correct -Confirm:$false -StatePath "$using:Directory/lines" # what others keep is of other guests
     }
     Wait-Until 'the guest is watched' {
-        if ($job.State -notin 'NotStarted', 'Running') {
-            $null = Receive-Job $job
-        }
+        Assert-Running $job
         $job.Output.Count
     }
     $job
+}
+
+# What ended too soon says why.
+function Assert-Running($Job) {
+    if ($Job.State -notin 'NotStarted', 'Running') {
+        $null = Receive-Job $Job
+    }
+}
+
+# A watch sees by itself that the guest is paused. How soon that is depends on the host: some tenths of a second, or many where others have its processors.
+function Wait-Armed($Watch, $Guest) {
+    Wait-Until 'the watch holds the paused guest' {
+        Assert-Running $Watch
+        ($Watch.Output | Where-Object Event -EQ Paused) -and (Test-IsWatched $Guest)
+    }
+}
+
+# What the watch has told about lost time.
+function Get-Told($Watch) {
+    $Watch.Output | Where-Object LostNanoseconds
 }
 
 # --- the scenarios: each returns the guest that lives on, and the job that restores its clocks
@@ -194,12 +211,15 @@ function Complete-Migration($Source) {
     Wait-Migration $Source completed
 }
 
-function Invoke-PauseContinue($Source, [bool] $WithKvmTsc) {
+function Invoke-PauseContinue($Source, [bool] $WithKvmTsc, $Watch) {
     $null = Invoke-Qmp $Source stop
     $null = Receive-GuestLog $Source # what is awaited later is from after the resume
     $state = Save-ClockState $Source $WithKvmTsc
     Start-Sleep -Duration $Downtime
     $restore = Open-Restore $Source $state
+    if ($Watch) {
+        Wait-Armed $Watch $Source
+    }
     $null = Invoke-Qmp $Source cont
     @{ Guest = $Source; Restore = $restore }
 }
@@ -226,30 +246,38 @@ function Invoke-Run([string] $Mode) {
     $watch = $null
     $null = New-Item $Directory -ItemType Directory -Force
     try {
-        if ($Guests) {
-            $source = $Guests[0]
-            $source.Events.Clear()
-            $before = Watch-Guest $source $SecondsBefore -FromNow
-        }
-        else {
+        $isNew = -not $Guests
+        if ($isNew) {
             Write-Information 'Starting the guest'
             $source = Open-MigrationGuest web01
-            $before = Watch-Guest $source $SecondsBefore
+            Wait-GuestLog $source '^start '
+        }
+        else {
+            $source = $Guests[0]
+            $source.Events.Clear()
         }
         $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
+        $before = Watch-Guest $source $SecondsBefore -FromNow:(-not $isNew) # last: the longer ago it is, the less its rates tell of later
         Write-Information "${Scenario}: $(Get-Title $Mode)"
-        $migrated = & "Invoke-$Scenario" $source $withKvmTsc
+        $migrated = & "Invoke-$Scenario" $source $withKvmTsc $watch
         $guest = $migrated.Guest
         $stopped = Wait-QmpEvent $source STOP
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
         $restored = $migrated.Restore ? ($migrated.Restore | Wait-Job | Receive-Job) : $null
         Write-Information 'The guest was resumed'
         $after = Watch-Guest $guest $SecondsAfter -FromNow
+        if ($watch) {
+            Wait-Until 'the watch tells what the pause cost' {
+                Assert-Running $watch
+                Get-Told $watch
+            }
+            $told = @(Get-Told $watch)
+        }
     }
     finally {
         if ($watch) {
             $watch | Stop-Job
-            $told = @($watch | Receive-Job -ErrorAction Continue)
+            $watch | Receive-Job -ErrorAction Continue | Out-Null
             $watch | Remove-Job
         }
         if ($Scenario -ne 'PauseContinue') {
@@ -262,30 +290,15 @@ function Invoke-Run([string] $Mode) {
         ToleranceNanoseconds = ($restored ? $restored.ErrorBoundNanoseconds : 0) + $JudgeNanoseconds
         TolerancePpm         = $JudgePpm
     } : @{}
+    $verdict = Compare-GuestClock $before $after $stopped $resumed @judgement
     [pscustomobject]@{
         Downtime = $resumed - $stopped
         Before   = $before
         After    = $after
-        Verdict  = Compare-GuestClock $before $after $stopped $resumed @judgement
+        Verdict  = $verdict
         Restored = $restored
-        Told     = $watch ? @($told | Where-Object LostNanoseconds) : @()
-        Messages = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($resumed - $stopped))
-    }
-}
-
-# What the guest's kernel said that may be about clocks. A vCPU that its host has left waiting for some seconds is a lockup to it; to one whose clock has jumped the lockup
-# is as long as the pause was.
-function Select-Message([string[]] $Message, [decimal] $DowntimeNanoseconds) {
-    $reportMicroseconds = 2000000 # from its first line to its last
-    $passed = -1
-    foreach ($line in $Message) {
-        $microseconds = [long] $line.Split(' ')[2]
-        if ($line -match 'soft lockup .* stuck for (?<seconds>\d+)s' -and ([decimal] $Matches.seconds + 1) * 1000000000 -lt $DowntimeNanoseconds) {
-            $passed = $microseconds + $reportMicroseconds
-        }
-        if ($microseconds -gt $passed) {
-            $line
-        }
+        Told     = $watch ? $told : @()
+        Messages = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
     }
 }
 

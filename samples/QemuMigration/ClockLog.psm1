@@ -200,7 +200,35 @@ function Compare-GuestClock {
         WrongSamples = $lived.Where({ $_.Wrong }).Count + $moved.Count
         Backwards    = @($After.Log -match '^back ').Count
         Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm }).Count
+
+        # What CLOCK_MONOTONIC of the guest was when it was stopped.
+        StoppedMonotonic = $line.mono.Value + ($stoppedAt - $line.mono.Tsc) * $line.mono.NanosecondsPerTick
     }
 }
 
-Export-ModuleMember Read-HostClock, Read-TscOffset, Compare-GuestClock
+<#
+.SYNOPSIS
+What a guest's kernel said that may be about clocks.
+.DESCRIPTION
+A vCPU that its host has left waiting for some seconds is a lockup to it, as a jump of its clock is. The jump's has the pause within it, and with that the pause's middle, in ns of
+the guest's CLOCK_MONOTONIC. Reports of others are left out, whole: their lines come within two seconds of one another.
+#>
+function Select-Message([string[]] $Message, [Parameter(Mandatory)] [decimal] $PauseNanoseconds) {
+    $lockupSecond = 1073741824d # which has 2^30 ns; one more may have begun
+    $betweenLines = 2000000000d
+    $passedUntil = -1d
+    foreach ($line in $Message) {
+        $now = [decimal] $line.Split(' ')[2] * 1000
+        $isOther = $line -match 'soft lockup .* stuck for (?<seconds>\d+)s' -and
+            -not ($now - ([decimal] $Matches.seconds + 1) * $lockupSecond -lt $PauseNanoseconds -and $now -gt $PauseNanoseconds)
+        if ($isOther -or ($now -le $passedUntil -and $line -notmatch 'soft lockup')) {
+            $passedUntil = $now + $betweenLines
+        }
+        else {
+            $passedUntil = -1d
+            $line
+        }
+    }
+}
+
+Export-ModuleMember Read-HostClock, Read-TscOffset, Compare-GuestClock, Select-Message

@@ -32,11 +32,11 @@ function Open-Watch([hashtable] $Given = @{}) {
     $watch
 }
 
-# The next event of that name; those before it are passed over.
-function Wait-Told([hashtable] $Watch, [string] $Name) {
-    Wait-Until "the watch tells of $Name" {
+# The next event of one of these names; those before it are passed over.
+function Wait-Told([hashtable] $Watch, [string[]] $Name) {
+    Wait-Until "the watch tells of $($Name -join ' or ')" {
         while ($Watch.Seen -lt $Watch.Events.Count) {
-            if ($Watch.Events[$Watch.Seen++].Event -eq $Name) { return $true }
+            if ($Watch.Events[$Watch.Seen++].Event -in $Name) { return $true }
         }
         $false
     }

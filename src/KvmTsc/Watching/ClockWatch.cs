@@ -28,7 +28,8 @@ public sealed class ClockWatch
 
     private const int MostKnownThreads = 10_000;
 
-    private const int MostLooks = 3;
+    /// <summary>How often it is looked for a pause in vain, the later the less often: for some minutes in all.</summary>
+    private const int MostLooks = 12;
 
     private readonly ClockWatchOptions _options;
     private readonly Action<KvmClockEvent> _tell;
@@ -149,7 +150,8 @@ public sealed class ClockWatch
         List<int> descriptors = [wake.Number, _clocks.Descriptor, .. _vms.Values.Select(vm => vm.Process.Number)];
         if (exits is not null)
             descriptors.Add(exits.Descriptor);
-        var due = _vms.Values.SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }).Append(exitsAt).Append(_unread.Count > 0 ? Now : null).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
+        var looks = _vms.Values.Where(vm => !vm.IsArmed).SelectMany(vm => new[] { vm.LookAt, vm.PauseLookAt }); // of one that is held we are told
+        var due = looks.Append(exitsAt).Append(_unread.Count > 0 ? Now : null).Concat(_discoverAt.Values.Select(at => (long?)at)).Min();
         var readable = LibC.Poll([.. descriptors], due is { } at ? (int)Math.Clamp(at - Now, 0, int.MaxValue) : -1);
         if (readable.Contains(wake.Number))
             LibC.TakeSignal(wake);
@@ -166,7 +168,8 @@ public sealed class ClockWatch
         foreach (var process in exits.Read().Select(occurred => ProcessOf(occurred.ThreadId)).Distinct())
         foreach (var vm in Of(process).Where(vm => !vm.IsArmed))
         {
-            vm.PauseLookAt ??= Now;
+            if (vm.PausedLooks == 0)
+                vm.PauseLookAt = Now;
             vm.VainLooks = 0;
         }
 
@@ -205,6 +208,8 @@ public sealed class ClockWatch
 
         foreach (var vm in _vms.Values.Where(vm => !vm.IsArmed).ToArray())
         {
+            if (vm.TakeFailureToHold())
+                vm.LookAt = Now;
             if (vm.LookAt <= Now)
                 Look(vm, cancellationToken);
             if (vm.PauseLookAt <= Now)
@@ -240,9 +245,7 @@ public sealed class ClockWatch
             vm.PausedLooks = 0;
             if (!vm.IsPaused)
             {
-                // What takes its vCPUs out of the guest may only have begun.
-                if (++vm.VainLooks < MostLooks)
-                    vm.PauseLookAt = Now + GatheringMilliseconds;
+                LookAgain(vm);
                 return;
             }
 
@@ -260,10 +263,26 @@ public sealed class ClockWatch
         }
 
         vm.PausedLooks = 0;
-        if (vm.History.Current is null || !vm.Machine.GuestHasRun || !vm.MarkPaused())
+        if (vm.History.Current is null || !vm.Machine.GuestHasRun)
             return;
+        if (!vm.MarkPaused())
+        {
+            LookAgain(vm);
+            return;
+        }
+
         _tell(new KvmClockEvent(KvmClockEventKind.Paused, vm.Machine.Identity));
         Arm(vm, wake);
+    }
+
+    /// <summary>
+    /// What takes its vCPUs out of the guest may only have begun; and where others have the CPUs, a thread that has left the guest, of which no further event tells, is long
+    /// on its way to where it waits.
+    /// </summary>
+    private static void LookAgain(WatchedVM vm)
+    {
+        if (++vm.VainLooks < MostLooks)
+            vm.PauseLookAt = Now + ((long)GatheringMilliseconds << (vm.VainLooks - 1));
     }
 
     private void Arm(WatchedVM vm, SafeDescriptor wake) => vm.Arm(events =>

@@ -23,11 +23,14 @@ internal sealed class WatchedVM : IDisposable
     private readonly Lock _noting = new();
     private readonly HashSet<int> _writers = []; // threads of vCPUs whose guests were the last to write their TSC
     private Task? _armed;
+    private volatile bool _isArmed;
+    private volatile bool _hasFailedToHold;
     private ulong _ignoredUntil;
     private ulong _judgedUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
     private ulong? _exitsWhenPaused;
+    private ulong? _exitsWhenArmed;
     private bool _hasMasterClock = true;
     private int _looksInVain;
 
@@ -62,7 +65,7 @@ internal sealed class WatchedVM : IDisposable
     public bool IsSuccessor { get; private set; }
 
     /// <summary>Whether its next entry into the guest is held.</summary>
-    public bool IsArmed => _armed is { IsCompleted: false };
+    public bool IsArmed => _isArmed;
 
     public bool IsPaused { get; private set; }
 
@@ -158,19 +161,20 @@ internal sealed class WatchedVM : IDisposable
         IsPaused = true;
         if (!Acts || IsArmed)
             return;
+        _exitsWhenArmed = _exitsWhenPaused ?? 0; // one that was not found to be paused never ran
+        _isArmed = true;
         _armed = Task.Factory.StartNew(
             () =>
             {
                 try
                 {
-                    var reading = TscSnapshot.Of(Machine);
-                    var stopped = ((AttachedExecutor)Machine.Executor).WhileHeldAtResume(stop => Work(stop, reading), TimeSpan.MaxValue, (_, _) => { }, _ended.Token);
+                    var stopped = HoldAtResume();
                     IsPaused = false;
-                    done([new KvmClockEvent(KvmClockEventKind.Resumed, Machine.Identity), .. Tell(stopped, beforeGuestRan: true)]);
+                    End([new KvmClockEvent(KvmClockEventKind.Resumed, Machine.Identity), .. Tell(stopped, beforeGuestRan: true)], hasFailed: false);
                 }
                 catch (KvmException exception)
                 {
-                    done(Failed(exception));
+                    End(Failed(exception), hasFailed: true);
                 }
                 catch (OperationCanceledException)
                 {
@@ -178,12 +182,45 @@ internal sealed class WatchedVM : IDisposable
                 }
                 catch (Exception exception)
                 {
-                    done([new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: exception.ToString())]); // not to be lost with this thread
+                    End([new KvmClockEvent(KvmClockEventKind.Refused, Machine.Identity, reason: exception.ToString())], hasFailed: true); // not to be lost with this thread
                 }
             },
             CancellationToken.None,
             TaskCreationOptions.LongRunning,
             TaskScheduler.Default);
+
+        void End(IReadOnlyList<KvmClockEvent> events, bool hasFailed)
+        {
+            _hasFailedToHold = hasFailed;
+            _isArmed = false;
+            done(events);
+        }
+    }
+
+    /// <summary>Whether it could not be held, once: nobody has looked at its clocks since, and events of it were passed over.</summary>
+    public bool TakeFailureToHold()
+    {
+        var hasFailed = _hasFailedToHold;
+        _hasFailedToHold = false;
+        return hasFailed;
+    }
+
+    /// <summary>Holds it at its next entry into the guest. Others that are at work in its process meanwhile are waited for, as long as it is paused.</summary>
+    private Stopped<Looked> HoldAtResume()
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
+            {
+                var reading = TscSnapshot.Of(Machine);
+                return ((AttachedExecutor)Machine.Executor).WhileHeldAtResume(stop => Work(stop, reading), TimeSpan.MaxValue, (_, _) => { }, _ended.Token);
+            }
+            catch (KvmException exception) when (IsBusy(exception) && tries < MostLooksInVain && LooksPaused())
+            {
+                _ended.Token.WaitHandle.WaitOne(BusyMilliseconds);
+                _ended.Token.ThrowIfCancellationRequested();
+            }
+        }
     }
 
     /// <summary>It goes on without having been held.</summary>
@@ -221,7 +258,7 @@ internal sealed class WatchedVM : IDisposable
         // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
         var judged = IsSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
         var verdict = History.Judge(judged, _offsetsWritten, _clockSet, byGuest);
-        if (IsSuccessor && verdict is { Change: not (ClockChange.None or ClockChange.SetBack) })
+        if (IsSuccessor && (verdict is { Change: not (ClockChange.None or ClockChange.SetBack) } || (verdict.Change == ClockChange.SetBack && MayHaveBegunAnew(judged))))
         {
             History.Clear(); // another VM of that name, or another life of it
             verdict = new ClockVerdict(ClockChange.None, 0, null);
@@ -230,7 +267,7 @@ internal sealed class WatchedVM : IDisposable
         try
         {
             return verdict is { Change: ClockChange.SetBack, Line: { } line } && _policy.Corrects
-                ? Correct(stop, now, verdict, line)
+                ? Correct(stop, now, verdict, line) with { HasRun = HasRunSincePause }
                 : new Looked(now, verdict, ByGuest: byGuest);
         }
         catch (KvmException exception)
@@ -252,12 +289,29 @@ internal sealed class WatchedVM : IDisposable
             now, verdict, Refusal: "The pause is to be none (-Downtime Exclude), but its guest has run since, or was put back to an earlier moment: a TSC is not taken back."),
     };
 
+    /// <summary>
+    /// Whether its clocks may be those of a guest that began in its process, which began after all that is known was seen: both count from nothing then, as on any line. One
+    /// that was restored there has more on its kvmclock than that process is old. Before its first entry into the guest a new one's is nothing, and the line tells.
+    /// </summary>
+    private bool MayHaveBegunAnew(TscSnapshot now)
+    {
+        const ulong NanosecondsPerTick = 10_000_000;
+        const ulong Slack = 1_000_000_000; // of both clocks' rates, and of that tick
+        if (Machine.Debugfs?.ReadExits() == 0)
+            return false;
+        var age = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - (Machine.StartTime * NanosecondsPerTick) + Slack;
+        return now.Clock.Clock <= age && History.Lines.All(line => (now.Clock.HostTsc - line.HostTsc) / (double)line.Host.TscKHz * 1e6 > age);
+    }
+
     /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>
     private bool HasNotRun(TscSnapshot now, KvmTscState line) =>
         IsPaused && _exitsWhenPaused is { } exits && Machine.Debugfs?.ReadExits() == exits && HasTscsOf(now, line);
 
     private static bool HasTscsOf(TscSnapshot now, KvmTscState line) =>
         now.HasTriple && line.Vcpus.All(vcpu => now.Vcpus[vcpu.VcpuId] == new TscSnapshot.VcpuValues(unchecked((ulong)vcpu.OffsetTicks), vcpu.TscKHz));
+
+    /// <summary>Whether its guest has run before it could be held, as one does that is resumed just when it was found to be paused.</summary>
+    private bool HasRunSincePause => IsPaused && _exitsWhenArmed is { } exits && Machine.Debugfs?.ReadExits() is { } now && now != exits;
 
     private bool IsTooMuch(long lost) => _policy.MaximumDowntime is { } most && lost > most.TotalMilliseconds * 1e6;
 
@@ -311,7 +365,7 @@ internal sealed class WatchedVM : IDisposable
                 var result = _restores[verdict.Line!].ResultOf(new Stopped<TscRestore.Applied>(looked.Applied, microseconds));
                 yield return new KvmClockEvent(
                     KvmClockEventKind.Corrected, Machine.Identity, verdict.LostNanoseconds, microseconds, reason: null,
-                    result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan);
+                    result.ClockResidualNanoseconds, result.ErrorBoundNanoseconds, beforeGuestRan && !looked.HasRun);
                 break;
             case ClockChange.SetBack when looked.IsExcluded:
                 yield return Of(KvmClockEventKind.Excluded);
@@ -374,5 +428,6 @@ internal sealed class WatchedVM : IDisposable
         ? []
         : [KvmClockEvent.Of(KvmClockEventKind.Refused, Machine.Identity, exception)];
 
-    private sealed record Looked(TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false, bool ByGuest = false);
+    private sealed record Looked(
+        TscSnapshot Now, ClockVerdict Verdict, TscRestore.Applied? Applied = null, string? Refusal = null, bool IsExcluded = false, bool ByGuest = false, bool HasRun = false);
 }

@@ -7,6 +7,7 @@
  *   open            takes a descriptor, of /dev/null
  *   close N         closes a descriptor
  *   halt N, spin N  runs a vCPU in a thread, named vcpuID, that halts or goes round in circles
+ *   late N          runs a vCPU as spin does, in a thread that can be paused
  *   stuck           has a thread that no signal interrupts, until told
  *   idle            has a thread that waits
  *   decoy N         has a thread that waits, named as that of a vCPU
@@ -19,7 +20,8 @@
  *   user ID         becomes another user
  *
  * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
- * prints "ready" and waits for its standard input to end; there, a digit N spins a vCPU, and u ends being stuck.
+ * prints "ready" and waits for its standard input to end; there, a digit N spins a vCPU, u ends being stuck, p pauses the late vCPU, whose thread is seconds
+ * on its way from the guest to where it waits, r resumes it, and b sets the last VM's kvmclock back by a second.
  */
 
 #define _GNU_SOURCE
@@ -41,11 +43,15 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CODE 0x1000
 
-static int kvm, descriptors[64], ids[64], count;
+static int kvm, last_vm, descriptors[64], ids[64], count;
+static struct kvm_run *late;
+static pthread_t late_thread;
+static sem_t resumed;
 static volatile pid_t blocking;
 static sem_t printed;
 static char **argument;
@@ -71,6 +77,7 @@ static void create_vm(void)
     struct kvm_userspace_memory_region region = {.guest_phys_addr = CODE, .memory_size = 4096, .userspace_addr = (uintptr_t)memory};
 
     memcpy(memory, "\xf4\xeb\xfe", 3); /* halt: hlt; spin: jmp spin */
+    last_vm = vm;
     must(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
     must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     must(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
@@ -86,7 +93,48 @@ static void *run(void *fd)
     return NULL;
 }
 
-static void start(int number, int spin)
+static void leave_guest(int signal)
+{
+    (void)signal;
+    late->immediate_exit = 1;
+}
+
+static void be_busy_for(int seconds)
+{
+    struct timespec now;
+    time_t end;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (end = now.tv_sec + seconds; now.tv_sec < end; clock_gettime(CLOCK_MONOTONIC, &now))
+        ;
+}
+
+static void *run_late(void *fd)
+{
+    printf("thread %d\n", (int)syscall(SYS_gettid));
+    sem_post(&printed);
+    while (1) {
+        while (!late->immediate_exit)
+            ioctl((int)(intptr_t)fd, KVM_RUN, 0);
+        be_busy_for(5);
+        while (sem_wait(&resumed) < 0)
+            ;
+        late->immediate_exit = 0;
+    }
+    return NULL;
+}
+
+static void set_clock_back(void)
+{
+    struct kvm_clock_data data = {0};
+
+    must(ioctl(last_vm, KVM_GET_CLOCK, &data), "KVM_GET_CLOCK");
+    data.flags = 0;
+    data.clock -= 1000000000;
+    must(ioctl(last_vm, KVM_SET_CLOCK, &data), "KVM_SET_CLOCK");
+}
+
+static pthread_t start_in(void *(*work)(void *), int number, int spin)
 {
     int fd = descriptors[number];
     struct kvm_sregs sregs;
@@ -100,10 +148,25 @@ static void start(int number, int spin)
     must(ioctl(fd, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
     must(ioctl(fd, KVM_SET_REGS, &regs), "KVM_SET_REGS");
     must(ioctl(fd, KVM_SET_MP_STATE, &runnable), "KVM_SET_MP_STATE");
-    pthread_create(&thread, NULL, run, (void *)(intptr_t)fd);
+    pthread_create(&thread, NULL, work, (void *)(intptr_t)fd);
     snprintf(name, sizeof name, "vcpu%d", ids[number]);
     pthread_setname_np(thread, name);
     sem_wait(&printed);
+    return thread;
+}
+
+static void start(int number, int spin)
+{
+    start_in(run, number, spin);
+}
+
+static void start_late(int number)
+{
+    struct sigaction action = {.sa_handler = leave_guest};
+
+    late = mmap(NULL, must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"), PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[number], 0);
+    sigaction(SIGUSR1, &action, NULL);
+    late_thread = start_in(run_late, number, 1);
 }
 
 static void *be_stuck(void *unused)
@@ -230,6 +293,12 @@ static void finish(void)
             start(byte - '0', 1);
         else if (byte == 'u')
             kill(blocking, SIGKILL);
+        else if (byte == 'p')
+            pthread_kill(late_thread, SIGUSR1);
+        else if (byte == 'r')
+            sem_post(&resumed);
+        else if (byte == 'b')
+            set_clock_back();
     _exit(0);
 }
 
@@ -252,6 +321,8 @@ static void *follow(void *unused)
             start(next_number(), 0);
         else if (!strcmp(*argument, "spin"))
             start(next_number(), 1);
+        else if (!strcmp(*argument, "late"))
+            start_late(next_number());
         else if (!strcmp(*argument, "stuck"))
             add_thread(be_stuck, NULL);
         else if (!strcmp(*argument, "epoll"))

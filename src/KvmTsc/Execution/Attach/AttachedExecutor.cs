@@ -25,7 +25,8 @@ public sealed class AttachedExecutor(AttachTarget target) : IVMExecutor
     /// <param name="work">What to do.</param>
     /// <param name="timeout">How long to wait for it.</param>
     /// <param name="waiting">
-    /// Told now and then, on the calling thread, for how long it has been waited, and how many vCPUs are held: not before the VM is in view.
+    /// Told now and then, on the calling thread, for how long it has been waited, and how many vCPUs are held: not before the VM is in view, nor when it is
+    /// let go. It may be told again after it has ended waiting, until that is noticed.
     /// </param>
     /// <param name="cancellationToken">Ends waiting.</param>
     /// <exception cref="KvmException">The VM was not resumed in time, or one cannot work in its process.</exception>

@@ -58,7 +58,7 @@ internal sealed class ResumeWatch : IDisposable
         return [.. _held.Values];
     }
 
-    /// <summary>Whether all threads that are to be watched are, but for those that come to no stop. Any thread may ask.</summary>
+    /// <summary>Whether all threads that are to be watched are, but for those that come to no stop; not when they are let go. Any thread may ask.</summary>
     public bool IsInView
     {
         get => Volatile.Read(ref _isInView);
@@ -129,6 +129,7 @@ internal sealed class ResumeWatch : IDisposable
     /// <summary>Lets every thread go that was not handed over; one that does not come to a stop goes on when the calling thread ends.</summary>
     public void Dispose()
     {
+        IsInView = false;
         using var children = _children;
         _children = null;
         var order = TracingOrder.Of(_preparation.Target.ProcessId, _threads.Keys);

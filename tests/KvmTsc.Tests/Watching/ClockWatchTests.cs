@@ -1,0 +1,161 @@
+using System.Globalization;
+using KvmTsc.Clocks;
+using KvmTsc.Discovery;
+using KvmTsc.Hosts;
+using KvmTsc.Interop;
+using KvmTsc.Migration;
+using KvmTsc.Processes;
+using KvmTsc.Tests.Discovery;
+using KvmTsc.Tests.Kernel;
+using KvmTsc.Watching;
+
+namespace KvmTsc.Tests.Watching;
+
+/// <summary>What a watch makes of VMs whose threads get a CPU late.</summary>
+[Collection(KvmCollection.Name)]
+[Trait("Category", "Kvm")]
+public sealed class ClockWatchTests(Programs programs)
+{
+    private const ulong Second = 1_000_000_000;
+
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
+
+    private static readonly string[] s_pausable = ["vm", "vcpu", "0", "0", "late", "1"];
+
+    [Fact]
+    public void A_pause_is_seen_however_late_the_threads_of_vCPUs_come_to_rest()
+    {
+        using var other = StartPausable();
+        using var ended = new CancellationTokenSource(s_patience);
+        List<string> told = [];
+        ClockWatch.Run(
+            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy() : null),
+            occurred =>
+            {
+                if (occurred.ProcessId != other.Id)
+                    return;
+                told.Add(occurred.Event);
+                if (occurred.Event == "Found")
+                    other.Tell("p");
+                else if (occurred.Event == "Paused")
+                    ended.Cancel();
+            },
+            ended.Token);
+        Assert.Equal(["Found", "Paused"], told);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_is_corrected_before_the_guest_ran_is_told_from_what_came_too_late_for_that(bool isInTime)
+    {
+        using var other = StartPausable();
+        using var vm = Pause(other);
+        other.Tell("b");
+        if (!isInTime)
+            Resume(other, vm);
+        IReadOnlyList<KvmClockEvent>? told = null;
+        vm.Arm(events => Volatile.Write(ref told, events));
+        if (isInTime)
+        {
+            Until.True(() => IsHeld(other), isHeld => isHeld);
+            Resume(other, vm);
+        }
+
+        var corrected = Assert.Single(Until.True(() => Volatile.Read(ref told), events => events is not null)!, occurred => occurred.Event == "Corrected");
+        Assert.Equal(isInTime, corrected.BeforeGuestRan);
+        Assert.InRange(corrected.LostNanoseconds!.Value, 1_000_000_000, 1_001_000_000);
+    }
+
+    [Fact]
+    public void A_VM_in_which_another_is_at_work_for_long_when_it_is_to_be_held_is_held_after_that()
+    {
+        using var other = StartPausable();
+        using var vm = Pause(other);
+        IReadOnlyList<KvmClockEvent>? told = null;
+        vm.Machine.Executor.WhileStopped(
+            _ =>
+            {
+                vm.Arm(events => Volatile.Write(ref told, events));
+                Thread.Sleep(TimeSpan.FromSeconds(3)); // that of another is over sooner
+                return 0;
+            },
+            CancellationToken.None);
+        Until.True(() => IsHeld(other), isHeld => isHeld || Volatile.Read(ref told) is not null);
+        Resume(other, vm);
+        var resumed = Until.True(() => Volatile.Read(ref told), events => events is not null)!;
+        Assert.Equal(["Resumed"], resumed.Select(occurred => occurred.Event));
+    }
+
+    /// <summary>Clocks that began at nothing together are a point of every line of which that is true.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)] // its kvmclock is more than its process is old
+    public void A_VM_that_may_have_begun_anew_is_given_nothing_of_another_life(bool wasRestored)
+    {
+        using var other = StartPausable();
+        var machine = other.FindOne();
+        var clock = Until.True(() => GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds, clock => clock > 7 * Second); // what is less is new in any case
+        var older = (clock / Second) + 10;
+        if (wasRestored)
+            MoveForward(machine, 1000);
+        var now = KvmTscState.Save(machine, force: false, CancellationToken.None);
+        var store = OpenStore();
+        store.Keep(now.VMName!, [EarlierLife(now, older)]);
+        using var vm = new WatchedVM(machine, LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, store);
+        Assert.True(vm.IsSuccessor);
+        var events = vm.Look(CancellationToken.None);
+        Assert.DoesNotContain(events, occurred => occurred.Reason is not null);
+        Assert.Equal(wasRestored ? [older] : [], events.Where(occurred => occurred.Event == "Corrected").Select(occurred => (ulong)Math.Round(occurred.LostNanoseconds!.Value / 1e9)));
+    }
+
+    /// <summary>What would be known of a VM that began so many seconds sooner, and was last seen as long ago.</summary>
+    private static KvmTscState EarlierLife(KvmTscState now, ulong seconds)
+    {
+        var ticks = seconds * (ulong)now.Host.TscKHz * 1000;
+        return new KvmTscState(
+            now.VMName, now.ProcessId, now.VMId, now.Vmm, now.ClockNanoseconds, now.RealtimeNanoseconds - (seconds * Second), now.HostTsc - ticks,
+            [.. now.Vcpus.Select(vcpu => new KvmVcpuTscState(vcpu.VcpuId, vcpu.OffsetTicks + (long)ticks, vcpu.TscKHz, vcpu.ScalingRatio, vcpu.ScalingFractionBits))],
+            now.Host, now.StoppedMicroseconds, now.ToolVersion);
+    }
+
+    private static void MoveForward(ProcessMachine machine, int seconds)
+    {
+        var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
+        var offset = state.Vcpus[0].OffsetTicks + (seconds * (long)state.Host.TscKHz * 1000);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: false, CancellationToken.None);
+        GuestClock.Set(machine, GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds + ((ulong)seconds * Second), null, force: true, CancellationToken.None);
+    }
+
+    private static LineStore OpenStore() => LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
+
+    /// <summary>Watches its VM and has it paused.</summary>
+    private static WatchedVM Pause(OtherProcess other)
+    {
+        var vm = new WatchedVM(
+            other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
+        Assert.DoesNotContain(vm.Look(CancellationToken.None), occurred => occurred.Reason is not null);
+        other.Tell("p");
+        Until.True(vm.LooksPaused, isPaused => isPaused);
+        Assert.True(vm.MarkPaused());
+        return vm;
+    }
+
+    /// <summary>Has its guest run.</summary>
+    private static void Resume(OtherProcess other, WatchedVM vm)
+    {
+        var exits = vm.Machine.Debugfs!.ReadExits();
+        other.Tell("r");
+        Until.True(vm.Machine.Debugfs.ReadExits, now => now > exits);
+    }
+
+    private static bool IsHeld(OtherProcess other) =>
+        other.Threads.All(id => ProcessStatus.Read($"/proc/{other.Id}/task/{id.ToString(CultureInfo.InvariantCulture)}")!.TracerId != 0);
+
+    private OtherProcess StartPausable()
+    {
+        var other = OtherProcess.StartReady(programs.VMs, s_pausable);
+        Until.True(() => other.Find() is [{ GuestHasRun: true }], hasRun => hasRun);
+        return other;
+    }
+}
