@@ -104,7 +104,7 @@ public sealed class ClockWatchTests(Programs programs)
         store.Keep(now.VMName!, [EarlierLife(now, older)]);
         using var vm = new WatchedVM(machine, LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, store);
         Assert.True(vm.IsSuccessor);
-        var events = vm.Look(CancellationToken.None);
+        var events = vm.Look(_ => { }, CancellationToken.None);
         Assert.DoesNotContain(events, occurred => occurred.Reason is not null);
         Assert.Equal(wasRestored ? [older] : [], events.Where(occurred => occurred.Event == "Corrected").Select(occurred => (ulong)Math.Round(occurred.LostNanoseconds!.Value / 1e9)));
     }
@@ -134,7 +134,7 @@ public sealed class ClockWatchTests(Programs programs)
     {
         var vm = new WatchedVM(
             other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
-        Assert.DoesNotContain(vm.Look(CancellationToken.None), occurred => occurred.Reason is not null);
+        Assert.DoesNotContain(vm.Look(_ => { }, CancellationToken.None), occurred => occurred.Reason is not null);
         other.Tell("p");
         Until.True(vm.LooksPaused, isPaused => isPaused);
         Assert.True(vm.MarkPaused());
