@@ -72,12 +72,14 @@ function ConvertFrom-ClockLog([string[]] $Line, $Offset, $Place) {
     }
 }
 
-# The line on which the guest's clocks run: where they stood at a moment, and what each gains with each tick of the host's TSC.
-function Measure-ClockLine($Sample) {
+# The line on which the guest's clocks run: where they stood at a moment, and what each gains with each tick of the host's TSC; and between which lines that is, as seen from later:
+# all that is known of a reading is that it was taken at some moment between two of the TSC.
+function Measure-ClockLine($Sample, [decimal] $Later) {
     $seconds = @($Sample).Where({ $_.Kind -eq 'second' })
     $narrow = ($seconds | ForEach-Object { $_.Tsc[3] - $_.Tsc[0] } | Measure-Object -Minimum).Minimum * 2
     $tight = @($seconds.Where({ $_.Tsc[3] - $_.Tsc[0] -le $narrow }))
     $first, $last = $tight[0, -1]
+    $third = [Math]::Max(1, [Math]::Floor($seconds.Count / 3))
     $line = [ordered]@{}
     $index = 0
     foreach ($clock in $Clocks.Keys) {
@@ -87,27 +89,51 @@ function Measure-ClockLine($Sample) {
             Tsc                = $to
             Value              = $last.$clock
             NanosecondsPerTick = ($last.$clock - $first.$clock) / ($to - $from)
+            Lowest             = Find-Extreme $seconds[0..($third - 1)] $seconds[(-$third)..-1] $clock $index $Later -Sign -1
+            Highest            = Find-Extreme $seconds[0..($third - 1)] $seconds[(-$third)..-1] $clock $index $Later -Sign 1
         }
         $index++
     }
     $line
 }
 
-# Finds how far the sample's farthest reading is from the line, in ns, and whether that is too far. A reading is on the line if it may
-# have been taken while the line passed through it.
+# The line beyond which no other is that passes through an early and a late reading: the steepest one passes through the early one as late, and through the late one as early as
+# may be. Of those of all pairs of readings the one that is the least far out later.
+function Find-Extreme($Early, $Late, [string] $Clock, [int] $Index, [decimal] $Later, [int] $Sign) {
+    $begin, $end = $Sign -gt 0 ? ($Index + 1), $Index : $Index, ($Index + 1)
+    $least = $null
+    foreach ($one in $Early) {
+        foreach ($other in $Late) {
+            $ticks = $other.Tsc[$end] - $one.Tsc[$begin]
+            if ($ticks -le 0) {
+                continue
+            }
+            $rate = ($other.$Clock - $one.$Clock) / $ticks
+            $value = $other.$Clock + ($Later - $other.Tsc[$end]) * $rate
+            if (-not $least -or ($value - $least.Value) * $Sign -lt 0) {
+                $least = [pscustomobject]@{ Tsc = $Later; Value = $value; NanosecondsPerTick = $rate }
+            }
+        }
+    }
+    $least
+}
+
+# Finds how far the sample's farthest reading is from where the line may be, in ns, and whether that is too far. A reading is on the line if it
+# may have been taken while the line passed through it.
 function Measure-Distance($Line, $Sample, [decimal] $ToleranceNanoseconds, [decimal] $TolerancePpm) {
     $index = 0
     foreach ($clock in $Line.Keys) {
         $point = $Line[$clock]
-        $value = $Sample.$clock - $point.Value
-        $earliest = ($Sample.Tsc[$index] - $point.Tsc) * $point.NanosecondsPerTick
-        $latest = ($Sample.Tsc[++$index] - $point.Tsc) * $point.NanosecondsPerTick
-        $distance = $value -lt $earliest ? $value - $earliest : $value -gt $latest ? $value - $latest : 0d
+        $value = $Sample.$clock
+        $since = ($Sample.Tsc[$index] - $point.Tsc) * $point.NanosecondsPerTick
+        $least = $point.Lowest.Value + ($Sample.Tsc[$index] - $point.Lowest.Tsc) * $point.Lowest.NanosecondsPerTick
+        $most = $point.Highest.Value + ($Sample.Tsc[++$index] - $point.Highest.Tsc) * $point.Highest.NanosecondsPerTick
+        $distance = $value -lt $least ? $value - $least : $value -gt $most ? $value - $most : 0d
         if ([Math]::Abs($distance) -gt [Math]::Abs($Sample.Distance)) {
             $Sample.Distance = $distance
         }
     }
-    $Sample.Wrong = [Math]::Abs($Sample.Distance) -gt $ToleranceNanoseconds + [Math]::Abs($earliest) * $TolerancePpm / 1000000
+    $Sample.Wrong = [Math]::Abs($Sample.Distance) -gt $ToleranceNanoseconds + [Math]::Abs($since) * $TolerancePpm / 1000000
 }
 
 # What each of the guest's clocks lost against the host's between two of the guest's samples, in ns.
@@ -177,7 +203,7 @@ function Compare-GuestClock {
     $stoppedAt, $resumedAt = $Stopped, $Resumed | ForEach-Object { $Before.Host.Tsc + ($_ - $Before.Host.Real) / $rate }
 
     $old = @(ConvertFrom-ClockLog -Line $Before.Log -Offset $Before.Offsets[0] -Place @{ From = 0d; To = 0d; Scale = 1d })
-    $line = Measure-ClockLine $old
+    $line = Measure-ClockLine $old -Later $resumedAt
     $new = @(ConvertFrom-ClockLog -Line $After.Log -Offset $After.Offsets[0] -Place $place)
     foreach ($sample in $new) {
         Measure-Distance -Line $line -Sample $sample -ToleranceNanoseconds $ToleranceNanoseconds -TolerancePpm $TolerancePpm
@@ -200,6 +226,9 @@ function Compare-GuestClock {
         WrongSamples = $lived.Where({ $_.Wrong }).Count + $moved.Count
         Backwards    = @($After.Log -match '^back ').Count
         Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm }).Count
+
+        # To how much what the clocks should be is known when the guest is resumed, in ns.
+        KnownTo      = ($line.Values | ForEach-Object { $_.Highest.Value - $_.Lowest.Value } | Measure-Object -Maximum).Maximum
 
         # What CLOCK_MONOTONIC of the guest was when it was stopped.
         StoppedMonotonic = $line.mono.Value + ($stoppedAt - $line.mono.Tsc) * $line.mono.NanosecondsPerTick

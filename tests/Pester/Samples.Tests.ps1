@@ -40,3 +40,43 @@ Describe 'What a guest''s kernel says, as the sample Invoke-QemuMigration.ps1 ju
         @(Select-Message @() 43e9) | Should-BeCollection @()
     }
 }
+
+# A guest whose clocks and TSC count nanoseconds, as the host's do. A clock is read at some moment between two readings of the TSC, which are 10 us apart.
+Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them' {
+    BeforeAll {
+        Import-Module "$PSScriptRoot/../../samples/QemuMigration/ClockLog.psm1"
+
+        function Get-Line([long] $At, [long] $Read, [long] $Lost = 0) {
+            $clock = $At + $Read - $Lost
+            "second thread=0 cpu=0 number=1 tsc=$At real=$clock tsc=$($At + 10000) mono=$($clock + 10000) tsc=$($At + 20000) boot=$($clock + 20000) tsc=$($At + 30000)"
+        }
+
+        function Get-Witness([string[]] $Log, [long] $At) {
+            @{
+                Log     = $Log
+                Offsets = @([pscustomobject]@{ Ticks = 0d; Ratio = 1d })
+                Host    = [pscustomobject]@{ Tsc = [decimal] $At; Real = [decimal] $At; Raw = [decimal] $At }
+            }
+        }
+
+        # Read as soon as can be at first, and as late as can be at last, as by interruptions, so that the clocks seem to go faster than they do.
+        $script:before = Get-Witness (0..8 | ForEach-Object { Get-Line (1e9 * (10 + $_)) ($_ -eq 0 ? 9900 : $_ -eq 8 ? 100 : 5000) }) 18.5e9
+    }
+
+    AfterAll {
+        Remove-Module ClockLog
+    }
+
+    It 'finds <Wrong> of 3 samples wrong where <Lost> ns are lost' -ForEach @(
+        @{ Lost = 0; Wrong = 0 }
+        @{ Lost = 60000; Wrong = 3 }
+        @{ Lost = -60000; Wrong = 3 }
+    ) {
+        $after = Get-Witness (0..2 | ForEach-Object { Get-Line (1e9 * (30 + $_)) 5000 $Lost }) 34e9
+        $verdict = Compare-GuestClock $before $after 19e9 25e9
+        $verdict.Samples | Should-Be 3
+        $verdict.WrongSamples | Should-Be $Wrong
+        $verdict.KnownTo | Should-BeLessThan 40000
+        [math]::Abs($verdict.StoppedMonotonic - 19e9) | Should-BeLessThan 40000
+    }
+}
