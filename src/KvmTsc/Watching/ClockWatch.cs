@@ -225,6 +225,13 @@ public sealed class ClockWatch
             return;
         }
 
+        if (vm.AwaitsClock && vm.LooksPaused())
+        {
+            // Its VMM resets it, or puts it back: reset, memory, TSCs and kvmclock come one after another, and are judged together when it goes on.
+            vm.LookAt = vm.IsPaused ? null : Now + SettlingMilliseconds;
+            return;
+        }
+
         var wasPaused = vm.IsPaused;
         var events = vm.Look(CatchUp, cancellationToken);
         if (wasPaused && !vm.LooksPaused())

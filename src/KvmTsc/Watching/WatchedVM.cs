@@ -91,6 +91,16 @@ internal sealed class WatchedVM : IDisposable
         }
     }
 
+    /// <summary>Whether offsets were written since, and kvmclock was not yet.</summary>
+    public bool AwaitsClock
+    {
+        get
+        {
+            lock (_noting)
+                return _offsetsWritten is not null && _clockSet is null;
+        }
+    }
+
     /// <summary>Notes an event of its process.</summary>
     /// <returns>Whether it is one that we did not cause, and that asks for a look.</returns>
     public bool Note(TraceEvent occurred)
@@ -319,7 +329,11 @@ internal sealed class WatchedVM : IDisposable
     {
         var (looked, microseconds) = stopped;
         lock (_noting)
+        {
             _ignoredUntil = HostTsc.Read();
+            _clockSet = null; // by us, if another thread has noted that meanwhile
+        }
+
         List<KvmClockEvent> events = [];
         var verdict = looked.Verdict;
         if (verdict.Change == ClockChange.MasterClockLost)
