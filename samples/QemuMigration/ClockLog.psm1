@@ -89,8 +89,8 @@ function Measure-ClockLine($Sample, [decimal] $Later) {
             Tsc                = $to
             Value              = $last.$clock
             NanosecondsPerTick = ($last.$clock - $first.$clock) / ($to - $from)
-            Lowest             = Find-Extreme $seconds[0..($third - 1)] $seconds[(-$third)..-1] $clock $index $Later -Sign -1
-            Highest            = Find-Extreme $seconds[0..($third - 1)] $seconds[(-$third)..-1] $clock $index $Later -Sign 1
+            Lowest             = Find-Extreme -Early $seconds[0..($third - 1)] -Late $seconds[(-$third)..-1] -Clock $clock -Index $index -Later $Later -Sign -1
+            Highest            = Find-Extreme -Early $seconds[0..($third - 1)] -Late $seconds[(-$third)..-1] -Clock $clock -Index $index -Later $Later -Sign 1
         }
         $index++
     }

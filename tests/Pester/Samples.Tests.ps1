@@ -72,7 +72,7 @@ Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them'
         @{ Lost = 60000; Wrong = 3 }
         @{ Lost = -60000; Wrong = 3 }
     ) {
-        $after = Get-Witness (0..2 | ForEach-Object { Get-Line (1e9 * (30 + $_)) 5000 $Lost }) 34e9
+        $after = Get-Witness (0..2 | ForEach-Object { Get-Line -At (1e9 * (30 + $_)) -Read 5000 -Lost $Lost }) 34e9
         $verdict = Compare-GuestClock $before $after 19e9 25e9
         $verdict.Samples | Should-Be 3
         $verdict.WrongSamples | Should-Be $Wrong
