@@ -71,6 +71,7 @@ $Guests = [Collections.Generic.List[object]]::new()
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
 $SecondsAfter = 3
 $JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
+$ReadingNanoseconds = 5000 # that the clocks of one host's guest may be off by beyond what was told
 $JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
 # Two sessions: in one KvmTsc waits, by the other the guest is spoken to.
@@ -285,20 +286,33 @@ function Invoke-Run([string] $Mode) {
         }
     }
     Write-Information 'Comparing what the guest logged'
+    $correction = Get-Correction $restored ($watch ? $told : @())
     $judgement = $Session ? @{
         OnAnotherHost        = $true
-        ToleranceNanoseconds = ($restored ? $restored.ErrorBoundNanoseconds : 0) + $JudgeNanoseconds
+        ToleranceNanoseconds = $correction.Bound + $JudgeNanoseconds
         TolerancePpm         = $JudgePpm
-    } : @{}
+    } : @{
+        ToleranceNanoseconds = [Math]::Abs($correction.Residual) + $ReadingNanoseconds # that it is off by as much has been told
+    }
     $verdict = Compare-GuestClock $before $after $stopped $resumed @judgement
     [pscustomobject]@{
-        Downtime = $resumed - $stopped
-        Before   = $before
-        After    = $after
-        Verdict  = $verdict
-        Restored = $restored
-        Told     = $watch ? $told : @()
-        Messages = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
+        Downtime  = $resumed - $stopped
+        Before    = $before
+        After     = $after
+        Verdict   = $verdict
+        Restored  = $restored
+        Corrected = $correction
+        Told      = $watch ? $told : @()
+        Messages  = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
+    }
+}
+
+# How far off kvmclock was told to be, and how far it may be by its bound, after the restore, or after the last correction by a watch.
+function Get-Correction($Restored, $Told) {
+    $last = $Told | Where-Object Event -EQ Corrected | Select-Object -Last 1
+    @{
+        Residual = $Restored ? $Restored.ClockResidualNanoseconds : $last ? $last.ResidualNanoseconds : 0
+        Bound    = $Restored ? $Restored.ErrorBoundNanoseconds : $last ? $last.ErrorBoundNanoseconds : 0
     }
 }
 
@@ -340,14 +354,15 @@ function Get-Row($Run) {
     $row['TSC offset after, per vCPU'] = $Run.After.Offsets.Ticks -join ', '
     $row['First sample after resume'] = $verdict.First.Wrong -contains $true ? "wrong by $(Format-Millisecond $farthest) ms" :
         $Session ? "right to $(Format-Millisecond $farthest) ms" : 'right'
-    $row['Known to, ms'] = Format-Millisecond $verdict.KnownTo
+    $row['Known to, ns'] = '{0:n0}' -f $verdict.KnownTo
     $row['Wrong samples'] = "$($verdict.WrongSamples) of $($verdict.Samples)"
     $row['Times that clocks and TSC parted'] = $verdict.Apart
     $row['Times that a clock went back'] = $verdict.Backwards
     $row['New warnings of the guest'] = $Run.Messages.Count
     $restored = $Run.Restored
-    $row['Predicted bound, ns'] = $restored ? '{0:n0}' -f $restored.ErrorBoundNanoseconds : $null
-    $row['kvmclock residual, ns'] = $restored ? $restored.ClockResidualNanoseconds : $null
+    $wasCorrected = $restored -or $Run.Told
+    $row['Predicted bound, ns'] = $wasCorrected ? '{0:n0}' -f $Run.Corrected.Bound : $null
+    $row['kvmclock residual, ns'] = $wasCorrected ? '{0:n0}' -f $Run.Corrected.Residual : $null
     $row['TSC residual, ticks'] = $restored ? $restored.Vcpus.ResidualTicks -join ', ' : $null
     $row['vCPUs held, ms'] = $restored ? '{0:n1}' -f ($restored.StoppedMicroseconds / 1000) : $null
     $row
@@ -387,6 +402,7 @@ function Get-Fault($Run) {
         "$($verdict.WrongSamples) of $($verdict.Samples) samples are wrong, the first after the resume by $(Format-Millisecond $farthest) ms"
     }
     if ($verdict.First.Count -lt 2) { "$($verdict.First.Count) of its 2 vCPUs have logged a sample since the resume" }
+    if ([Math]::Abs($Run.Corrected.Residual) -gt $Run.Corrected.Bound) { "its kvmclock is off by $($Run.Corrected.Residual) ns, more than the predicted $($Run.Corrected.Bound)" }
     if ($verdict.Apart) { "its clocks and its TSC parted $($verdict.Apart) times" }
     if ($verdict.Backwards) { "a clock of its went back $($verdict.Backwards) times" }
     if ($Run.Messages) { "its kernel said: $($Run.Messages -join ' | ')" }

@@ -80,6 +80,7 @@ function Measure-ClockLine($Sample, [decimal] $Later) {
     $tight = @($seconds.Where({ $_.Tsc[3] - $_.Tsc[0] -le $narrow }))
     $first, $last = $tight[0, -1]
     $third = [Math]::Max(1, [Math]::Floor($seconds.Count / 3))
+    $ends = @{ Early = $seconds[0..($third - 1)]; Late = $seconds[(-$third)..-1]; Later = $Later }
     $line = [ordered]@{}
     $index = 0
     foreach ($clock in $Clocks.Keys) {
@@ -89,8 +90,8 @@ function Measure-ClockLine($Sample, [decimal] $Later) {
             Tsc                = $to
             Value              = $last.$clock
             NanosecondsPerTick = ($last.$clock - $first.$clock) / ($to - $from)
-            Lowest             = Find-Extreme -Early $seconds[0..($third - 1)] -Late $seconds[(-$third)..-1] -Clock $clock -Index $index -Later $Later -Sign -1
-            Highest            = Find-Extreme -Early $seconds[0..($third - 1)] -Late $seconds[(-$third)..-1] -Clock $clock -Index $index -Later $Later -Sign 1
+            Lowest             = Find-Extreme @ends -Clock $clock -Index $index -Sign -1
+            Highest            = Find-Extreme @ends -Clock $clock -Index $index -Sign 1
         }
         $index++
     }

@@ -60,7 +60,7 @@ Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them'
         }
 
         # Read as soon as can be at first, and as late as can be at last, as by interruptions, so that the clocks seem to go faster than they do.
-        $script:before = Get-Witness (0..8 | ForEach-Object { Get-Line (1e9 * (10 + $_)) ($_ -eq 0 ? 9900 : $_ -eq 8 ? 100 : 5000) }) 18.5e9
+        $script:before = Get-Witness -Log (0..8 | ForEach-Object { Get-Line -At (1e9 * (10 + $_)) -Read ($_ -eq 0 ? 9900 : $_ -eq 8 ? 100 : 5000) }) -At 18.5e9
     }
 
     AfterAll {
@@ -72,8 +72,8 @@ Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them'
         @{ Lost = 60000; Wrong = 3 }
         @{ Lost = -60000; Wrong = 3 }
     ) {
-        $after = Get-Witness (0..2 | ForEach-Object { Get-Line -At (1e9 * (30 + $_)) -Read 5000 -Lost $Lost }) 34e9
-        $verdict = Compare-GuestClock $before $after 19e9 25e9
+        $after = Get-Witness -Log (0..2 | ForEach-Object { Get-Line -At (1e9 * (30 + $_)) -Read 5000 -Lost $Lost }) -At 34e9
+        $verdict = Compare-GuestClock -Before $before -After $after -Stopped 19e9 -Resumed 25e9
         $verdict.Samples | Should-Be 3
         $verdict.WrongSamples | Should-Be $Wrong
         $verdict.KnownTo | Should-BeLessThan 40000
