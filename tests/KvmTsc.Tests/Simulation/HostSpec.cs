@@ -21,6 +21,9 @@ internal sealed record HostSpec(ulong TscHz, uint TscKHz, ulong TscStart, TscSca
     /// <summary>Who keeps CLOCK_REALTIME, and so what adjtimex(2) says of it.</summary>
     public ClockKeeper Keeper { get; init; }
 
+    /// <summary>By how much faster CLOCK_MONOTONIC_RAW runs than its TSC in whole kHz says, as its scale is rounded: up to 160 in a billion either way.</summary>
+    public long RawPartsPerBillion { get; init; }
+
     /// <summary>By how much faster CLOCK_REALTIME runs than the true time.</summary>
     public double RealtimePpm { get; init; }
 

@@ -83,11 +83,13 @@ internal sealed record MigrationScenario(HostSpec Source, HostSpec Destination, 
         from scaling in Gen.Elements(TscScaling.None, TscScaling.Intel, TscScaling.Amd)
         from error in Numbers.Between(-20_000_000, 20_000_000)
         from ioctl in Numbers.Between(100_000, 3_000_000)
+        from raw in Gen.Choose(-160, 160)
         select new HostSpec((ulong)(((Int128)kHz * 1000) + ((Int128)kHz * calibration / 1_000_000_000)), kHz, scaling == TscScaling.None ? start : BeforeItWraps(start), scaling)
         {
             Name = name,
             RealtimeErrorNanoseconds = error,
             IoctlPicoseconds = ioctl,
+            RawPartsPerBillion = raw,
         };
 
     /// <summary>

@@ -78,7 +78,7 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
     /// <summary>Somebody sets its CLOCK_REALTIME.</summary>
     public void StepRealtime(TimeSpan step) => _realtimeStep += step.Ticks * 100;
 
-    public ulong RawNanoseconds => UptimeAtBeginning + (ulong)((UInt128)Ticks * 1_000_000 / spec.TscKHz);
+    public ulong RawNanoseconds => UptimeAtBeginning + (ulong)((UInt128)Ticks * 1_000_000 * (ulong)(1_000_000_000 + spec.RawPartsPerBillion) / spec.TscKHz / 1_000_000_000);
 
     public int FractionBits => spec.Scaling switch
     {
