@@ -98,7 +98,7 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
             Wait-Until 'its firmware gives up' { Select-String 'No bootable device' "$TestDrive/hidden" -Quiet }
             $result = Restore-KvmTscState hidden (Save-KvmTscState hidden) -WarningVariable warnings -WarningAction SilentlyContinue
             "$($result.GuestClocks): $warnings" | Should-BeLikeString 'None: The guest of hidden uses neither kvmclock nor*tsc=reliable.'
-            (Test-KvmTscMigration hidden).Findings.Check | Should-Be GuestWithoutKvmclock
+            (Test-KvmTscMigration hidden).Findings.Check -contains 'GuestWithoutKvmclock' | Should-BeTrue
         }
         finally {
             Close-Guest $hidden
