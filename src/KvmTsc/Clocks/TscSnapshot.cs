@@ -8,7 +8,7 @@ namespace KvmTsc.Clocks;
 /// <summary>The clock of a VM and the offset and frequency of every vCPU, read in one batch.</summary>
 internal sealed class TscSnapshot
 {
-    private TscSnapshot(KvmClockData clock, KvmGuestClocks guestClocks, IReadOnlyDictionary<int, VcpuValues> vcpus)
+    private TscSnapshot(KvmClockData clock, KvmGuestClocks? guestClocks, IReadOnlyDictionary<int, VcpuValues> vcpus)
     {
         Clock = clock;
         GuestClocks = guestClocks;
@@ -20,8 +20,8 @@ internal sealed class TscSnapshot
 
     public KvmClockData Clock { get; }
 
-    /// <summary>The clocks that the guest takes from KVM.</summary>
-    public KvmGuestClocks GuestClocks { get; }
+    /// <summary>The clocks that the guest takes from KVM, null where they were not asked for.</summary>
+    public KvmGuestClocks? GuestClocks { get; }
 
     /// <summary>By vCPU id, ascending.</summary>
     public IReadOnlyDictionary<int, VcpuValues> Vcpus { get; }
@@ -35,10 +35,15 @@ internal sealed class TscSnapshot
         new KvmClockData { Clock = Clock.Clock, HostTsc = instant.HostTsc, Realtime = instant.Realtime, Flags = Clock.Flags | KvmClockData.Triple }, GuestClocks, Vcpus);
 
     /// <summary>Prepares the reading, before the VM is stopped for it.</summary>
-    public static Reading Of(Machine machine)
+    /// <param name="machine">The VM.</param>
+    /// <param name="asksGuestClocks">Reads what its guest takes from KVM, too.</param>
+    public static Reading Of(Machine machine, bool asksGuestClocks = false)
     {
         var batch = new IoctlBatch();
-        return new Reading(batch, Add(batch, machine), machine);
+        var pending = Add(batch, machine);
+        if (asksGuestClocks && machine.VcpuIds.Count > 0)
+            pending = pending with { GuestClocks = PendingClocks.Add(batch, machine.VcpuIds[0]) };
+        return new Reading(batch, pending, machine);
     }
 
     /// <summary>Adds the reads to a batch; after it ran they become the snapshot.</summary>
@@ -48,7 +53,7 @@ internal sealed class TscSnapshot
         var vcpus = new List<(int, Slot<ulong>, Slot<int>)>(machine.VcpuIds.Count);
         foreach (var id in machine.VcpuIds)
             vcpus.Add((id, batch.GetOffset(id), batch.GetTscKHz(id)));
-        return new Pending(clock, PendingClocks.Add(batch, machine.VcpuIds[0]), vcpus);
+        return new Pending(clock, vcpus);
     }
 
     /// <summary>A snapshot with a batch of its own.</summary>
@@ -81,11 +86,14 @@ internal sealed class TscSnapshot
     }
 
     /// <summary>A snapshot that a batch is yet to take.</summary>
-    public sealed record Pending(Slot<KvmClockData> Clock, PendingClocks GuestClocks, IReadOnlyList<(int VcpuId, Slot<ulong> Offset, Slot<int> KHz)> Vcpus)
+    public sealed record Pending(Slot<KvmClockData> Clock, IReadOnlyList<(int VcpuId, Slot<ulong> Offset, Slot<int> KHz)> Vcpus)
     {
+        /// <summary>Null where they are not asked for.</summary>
+        public PendingClocks? GuestClocks { get; init; }
+
         public TscSnapshot Read(IoctlBatch batch) => new(
             batch.Read(Clock),
-            GuestClocks.Read(batch),
+            GuestClocks?.Read(batch),
             Vcpus.ToDictionary(vcpu => vcpu.VcpuId, vcpu => new VcpuValues(batch.Read(vcpu.Offset), (uint)batch.Read(vcpu.KHz))));
     }
 

@@ -71,13 +71,15 @@ public sealed class KvmTscState
     /// <param name="force">Takes vCPUs whose offsets differ.</param>
     /// <param name="cancellationToken">Ends waiting for the VM.</param>
     /// <exception cref="KvmException">There is no state that could be restored.</exception>
-    public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken) => Capture(machine, force, cancellationToken).State;
+    public static KvmTscState Save(Machine machine, bool force, CancellationToken cancellationToken) =>
+        Capture(machine, force, asksGuestClocks: false, cancellationToken).State;
 
     /// <summary>The same, with what else was read.</summary>
-    internal static (KvmTscState State, TscSnapshot Snapshot) Capture(Machine machine, bool force, CancellationToken cancellationToken)
+    internal static (KvmTscState State, TscSnapshot Snapshot) Capture(
+        Machine machine, bool force, bool asksGuestClocks, CancellationToken cancellationToken)
     {
         var host = machine.Host;
-        var (snapshot, stopped) = TscSnapshot.Of(machine).Take(cancellationToken);
+        var (snapshot, stopped) = TscSnapshot.Of(machine, asksGuestClocks).Take(cancellationToken);
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));

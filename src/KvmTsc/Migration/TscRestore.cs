@@ -55,7 +55,7 @@ public sealed class TscRestore
         _host = machine.Host;
         foreach (var rule in RestoreRules.Of(machine, _host, _state, options))
             rule(options.Force);
-        _reading = TscSnapshot.Of(machine);
+        _reading = TscSnapshot.Of(machine, asksGuestClocks: true);
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostNow.HostTsc);
     }
@@ -66,8 +66,7 @@ public sealed class TscRestore
     {
         RefuseClocks();
         var before = _reading.WhileStopped(ReadBefore, cancellationToken).Result;
-        RefuseNumbers(before);
-        RefuseBackwards(before);
+        Refuse(before);
         var clock = unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before));
         var offsets = _state.Vcpus.Select(vcpu => new TscRestorePreview.Vcpu(
             vcpu.VcpuId,
@@ -122,8 +121,7 @@ public sealed class TscRestore
     /// <summary>Restores within a stop in which the clocks were read already.</summary>
     internal Applied Apply(IVMStop stop, TscSnapshot before)
     {
-        RefuseNumbers(before);
-        RefuseBackwards(before);
+        Refuse(before);
         for (var tries = 1; ; tries++)
         {
             var (batch, stepFour, stepFive, readBack) = Plan(before);
@@ -181,7 +179,7 @@ public sealed class TscRestore
             new KvmClock(identity, clock, microseconds),
             _options,
             line,
-            after.GuestClocks,
+            before.GuestClocks ?? KvmGuestClocks.None,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
     }
 
@@ -303,8 +301,15 @@ public sealed class TscRestore
             _ = _machine.HostTsc.RatioFor(odd.TscKHz);
     }
 
+    /// <summary>Refuses what can be told only from the VM's clocks.</summary>
+    internal void Refuse(TscSnapshot before)
+    {
+        RefuseNumbers(before);
+        RefuseBackwards(before);
+    }
+
     /// <summary>Refuses to take the clocks of a guest that has run back.</summary>
-    internal void RefuseBackwards(TscSnapshot before)
+    private void RefuseBackwards(TscSnapshot before)
     {
         if (_options.Force || !_guestHasRun)
             return;

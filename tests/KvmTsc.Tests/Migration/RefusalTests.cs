@@ -1,5 +1,6 @@
 using KvmTsc.Clocks;
 using KvmTsc.Migration;
+using KvmTsc.Migration.Preflight;
 using KvmTsc.Tests.Semantics;
 using KvmTsc.Tests.Simulation;
 
@@ -206,6 +207,8 @@ public sealed class RefusalTests
         if (!hasNumber && !force)
         {
             Refusal.Of(machine, KvmErrorId.FrequencyUnsupported, () => Restore(machine, state));
+            var preflight = TscPreflight.Run(state, machine, new TscPreflightOptions(), CancellationToken.None);
+            Assert.Equal(KvmErrorId.FrequencyUnsupported, Assert.Throws<KvmException>(preflight.Require).ErrorId);
             return;
         }
 
@@ -221,6 +224,24 @@ public sealed class RefusalTests
             foreach (var vcpu in machine.VM.Vcpus.Values)
                 vcpu.VirtualKHz = Asked;
         }
+    }
+
+    [Fact]
+    public void A_VM_that_has_no_vCPUs_yet_has_no_state()
+    {
+        Refusal.AssertExplains(Assert.Throws<KvmException>(() => Save(Machine(s_source))), KvmErrorId.ClockWithoutTriple);
+        var preflight = TscPreflight.Run(Machine(s_source), Machine(s_destination), new TscPreflightOptions(), CancellationToken.None);
+        Assert.Equal(KvmErrorId.ClockWithoutTriple, Assert.Throws<KvmException>(preflight.Require).ErrorId);
+    }
+
+    /// <summary>A guest stands still for it.</summary>
+    [Fact]
+    public void What_the_guest_takes_from_KVM_is_asked_once_whatever_the_number_of_vCPUs()
+    {
+        var state = Save(Ran(s_source, [.. Enumerable.Range(0, 64)]));
+        var machine = Machine(s_destination, [.. Enumerable.Range(0, 64)]);
+        Restore(machine, state);
+        Assert.Equal(3, machine.Log.Count(ioctl => SimulatedVcpu.IsGuestClock(ioctl.Msr)));
     }
 
     [Fact]

@@ -39,6 +39,9 @@ internal sealed class SimulatedVcpu(SimulatedHost host)
     /// <summary>How often its guest was told that it was stopped.</summary>
     public int TimesToldOfStop { get; set; }
 
+    /// <summary>Whether an MSR is one of them.</summary>
+    public static bool IsGuestClock(uint msr) => msr is KvmSystemTime or KvmSystemTimeNew or HyperVReferenceTsc;
+
     /// <summary>The guest TSC at which its timer is to fire, 0 if it is not armed.</summary>
     public ulong TscDeadline { get; set; }
 

@@ -69,7 +69,7 @@ public sealed class TscPreflight
         if (CanAttach(source, MigrationSide.Source) && IsAble(source, MigrationSide.Source))
         {
             TscSnapshot? snapshot = null;
-            _findings.Succeeds(MigrationSide.Source, () => (State, snapshot) = KvmTscState.Capture(source, force: true, _cancellationToken));
+            _findings.Succeeds(MigrationSide.Source, () => (State, snapshot) = KvmTscState.Capture(source, force: true, asksGuestClocks: true, _cancellationToken));
             TellGuestClocks(MigrationSide.Source, source, snapshot);
         }
 
@@ -182,7 +182,7 @@ public sealed class TscPreflight
         TscSnapshot? before = null;
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
-            var taken = TscSnapshot.Of(destination).Take(_cancellationToken);
+            var taken = TscSnapshot.Of(destination, asksGuestClocks: true).Take(_cancellationToken);
             (before, stopped) = (taken.Result, taken.Microseconds);
         });
         TellGuestClocks(MigrationSide.Destination, destination, before);
@@ -190,7 +190,7 @@ public sealed class TscPreflight
         {
             // The rules were obeyed; that the state is older by now is for the restore to see.
             var restore = new TscRestore(destination, State!, _options.Restore with { Force = false, MaximumDowntime = null });
-            _findings.Obeys(MigrationSide.Destination, RestoreRules.ByJudgement(() => restore.RefuseBackwards(before)));
+            _findings.Obeys(MigrationSide.Destination, RestoreRules.ByJudgement(() => restore.Refuse(before)));
         }
 
         TellLethal(MigrationSide.Destination, destination);
@@ -211,7 +211,7 @@ public sealed class TscPreflight
 
     private void TellGuestClocks(MigrationSide side, Machine machine, TscSnapshot? snapshot)
     {
-        if (snapshot is null || !KvmGuestClocksAdvice.Concerns(machine, snapshot.GuestClocks))
+        if (snapshot?.GuestClocks is not { } clocks || !KvmGuestClocksAdvice.Concerns(machine, clocks))
             return;
         _findings.Add(
             FindingSeverity.Warning,
