@@ -244,7 +244,7 @@ function Invoke-SaveRestore($Source, [bool] $WithKvmTsc) {
 
 function Invoke-Run([string] $Mode) {
     $withKvmTsc = $Mode -eq 'With'
-    $watch = $null
+    $watch, $told = $null, @()
     $null = New-Item $Directory -ItemType Directory -Force
     try {
         $isNew = -not $Guests
@@ -286,7 +286,7 @@ function Invoke-Run([string] $Mode) {
         }
     }
     Write-Information 'Comparing what the guest logged'
-    $correction = Get-Correction $restored ($watch ? $told : @())
+    $correction = Get-Correction $restored $told
     $judgement = $Session ? @{
         OnAnotherHost        = $true
         ToleranceNanoseconds = $correction.Bound + $JudgeNanoseconds
@@ -302,7 +302,7 @@ function Invoke-Run([string] $Mode) {
         Verdict   = $verdict
         Restored  = $restored
         Corrected = $correction
-        Told      = $watch ? $told : @()
+        Told      = $told
         Messages  = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
     }
 }

@@ -95,6 +95,10 @@ internal sealed class ClockLine
             ? vcpu.OffsetTicks
             : null;
 
+    /// <summary>Whether all vCPUs are given theirs so.</summary>
+    public static bool IsExact(KvmTscState source, TscRestoreOptions options, HostTscTraits hostTsc, bool isOneTsc) =>
+        source.Vcpus.All(vcpu => ExactOffset(vcpu, options, hostTsc, isOneTsc) is not null);
+
     /// <summary>
     /// What the inputs allow, but for the time that KVM_SET_CLOCK takes. Where one TSC tells all, nothing but the rounding of two readings; else over the time
     /// that passed a kHz of rounding, the slewing of CLOCK_REALTIME, and what a guest within KVM's tolerance ran beside its frequency on the source; between
@@ -106,7 +110,7 @@ internal sealed class ClockLine
     {
         const double PvclockPpm = 0.001;
         const double RoundingNanoseconds = 3; // kvmclock is rounded down at each of two shifts, by KVM from another moment than here
-        if (source.Vcpus.All(vcpu => ExactOffset(vcpu, options, hostTsc, isOneTsc) is not null))
+        if (IsExact(source, options, hostTsc, isOneTsc))
             return RoundingNanoseconds;
         var slowest = source.Vcpus.Min(vcpu => vcpu.TscKHz);
         var unscaled = source.Vcpus.Max(vcpu => Math.Abs((vcpu.Ratio.ScaleFrequency(source.Host.TscKHz) / vcpu.TscKHz) - 1)) * 1e6;

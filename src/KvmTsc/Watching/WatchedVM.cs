@@ -310,7 +310,7 @@ internal sealed class WatchedVM : IDisposable
         if (Machine.Debugfs?.ReadExits() == 0)
             return false;
         var age = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - (Machine.StartTime * NanosecondsPerTick) + Slack;
-        return now.Clock.Clock <= age && History.Lines.All(line => (now.Clock.HostTsc - line.HostTsc) / (double)line.Host.TscKHz * 1e6 > age);
+        return now.Clock.Clock <= age && History.Lines.All(line => TscArithmetic.NanosecondsIn(TscArithmetic.Distance(line.HostTsc, now.Clock.HostTsc), line.Host.TscKHz) > age);
     }
 
     /// <summary>Whether its guest has executed nothing since it was paused, and has the line's TSCs.</summary>

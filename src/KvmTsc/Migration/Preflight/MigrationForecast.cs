@@ -24,7 +24,7 @@ internal sealed record MigrationForecast(
         var downtime = Math.Max(0, ClockLine.DowntimeOf(state, host, isOneTsc, now.HostTsc, now.Realtime)) + (long)(secondsToCome * 1e9);
         var elapsed = ClockLine.ElapsedOf(options.Downtime, downtime, sinceSetting: 0);
         var bound = ClockLine.BoundOf(state, options, destination.HostTsc, host, isOneTsc, (now, elapsed));
-        var isExact = state.Vcpus.All(vcpu => ClockLine.ExactOffset(vcpu, options, destination.HostTsc, isOneTsc) is not null);
+        var isExact = ClockLine.IsExact(state, options, destination.HostTsc, isOneTsc);
         return new MigrationForecast(measure, downtime, bound, ClockLine.ScaledClockError(state, elapsed), isExact ? 0 : DriftOf(state, destination));
     }
 
