@@ -354,7 +354,7 @@ function Get-Row($Run) {
     $row['TSC offset after, per vCPU'] = $Run.After.Offsets.Ticks -join ', '
     $row['First sample after resume'] = $verdict.First.Wrong -contains $true ? "wrong by $(Format-Millisecond $farthest) ms" :
         $Session ? "right to $(Format-Millisecond $farthest) ms" : 'right'
-    $row['Known to, ns'] = '{0:n0}' -f $verdict.KnownTo
+    $row['Uncertainty of the judge, ns'] = '{0:n0}' -f $verdict.KnownTo
     $row['Wrong samples'] = "$($verdict.WrongSamples) of $($verdict.Samples)"
     $row['Times that clocks and TSC parted'] = $verdict.Apart
     $row['Times that a clock went back'] = $verdict.Backwards
