@@ -7,6 +7,8 @@ Build    stages an importable module with its help at out/KvmTsc/KvmTsc.psd1
 Check    what takes no KVM host, in two minutes: build, engine, cmdlets on this machine, lint, help
 Test     runs all tests: besides these, real kernel, cmdlets on a KVM host, QEMU guests, several hosts, harmlessness, the lab
 Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways
+Matrix   tests on every kernel that Debian offers here, with each of what kernels allow writers of /proc/PID/mem; half an hour or more
+Intel    tests on Intel's VMX with TSC scaling, which Bochs emulates, slowly
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and pauses one, unwatched and watched; its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets, and the help that is built from it
@@ -18,7 +20,7 @@ Clean    removes out
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
     [string] $Task = 'Build'
 )
 
@@ -145,6 +147,30 @@ function Get-SoakTier {
     @{ Name = 'engine: 100,000 worlds'; Command = 'env', 'KVMTSC_WORLDS=100000', "$PSScriptRoot/tests/engine.sh", 'unit' }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' ('--timeout', '14000') }
     @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock) ('--timeout', '14000' + $WithoutRandomAddresses) }
+}
+
+# Each kernel with each setting: the engine, attaching, and QEMU guests, on one of them watched.
+function Get-MatrixTier {
+    $settings = [ordered] @{ 'as it is' = @(); 'ptrace' = @('--append', 'proc_mem.force_override=ptrace'); 'never' = @('--append', 'proc_mem.force_override=never') }
+    foreach ($kernel in & $Lab kernels) {
+        foreach ($setting in $settings.Keys) {
+            $options = @('--kernel', $kernel) + $settings[$setting]
+            $guests = $setting -eq 'as it is' ? @('QemuMigration', 'Watch-KvmClock') : @('QemuCmdlets')
+            @{ Name = "$kernel, ${setting}: engine"; Command = @("$PSScriptRoot/tests/engine.sh", 'kernel', '--') + $options }
+            @{ Name = "$kernel, ${setting}: attaching"; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' $options }
+            @{ Name = "$kernel, ${setting}: QEMU guests"; Command = Get-LabCommand (Get-PesterCommand Kvm $guests) ($options + $WithoutRandomAddresses) }
+        }
+    }
+}
+
+# What is emulated by Bochs, on the newest kernel: an older one takes a minute more to unpack itself.
+function Get-IntelTier {
+    $kernel = '--kernel', (& $Lab kernels | Select-Object -Last 1)
+    $shell = (Get-Process -Id $PID).Path | Split-Path
+    $brought = $shell, $Stage, "$Published/KvmTsc.PowerShell", $Modules, "$PSScriptRoot/tests" | Where-Object { Test-Path $_ } | ForEach-Object { '--bring', $_ }
+    @{ Name = 'engine: TSC scaling, from one Intel host to another'; Command = @("$PSScriptRoot/tests/engine.sh", 'scaling', '--') + $kernel }
+    @{ Name = 'engine: real kernel, on an Intel host'; Command = @("$PSScriptRoot/tests/engine.sh", 'kernel', '--', '--cpu', 'intel') + $kernel }
+    @{ Name = 'cmdlets on an Intel host'; Command = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought + '--' + (Get-PesterCommand Scaling Scaling) }
 }
 
 # Builds and runs tiers of tests, and ends with a table of them and their count.
@@ -283,6 +309,15 @@ switch ($Task) {
         Invoke-Stage KvmTsc.sln
         Invoke-GuestBuild
         Invoke-Tier (Get-SoakTier)
+    }
+    Matrix {
+        Invoke-Stage KvmTsc.sln
+        Invoke-GuestBuild
+        Invoke-Tier (Get-MatrixTier)
+    }
+    Intel {
+        Invoke-Stage KvmTsc.sln
+        Invoke-Tier (Get-IntelTier)
     }
     Demo { Invoke-Demo }
     Lab {

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Runs the engine's tests, which need no PowerShell: units and simulated hosts here (unit), the real kernel on a KVM host (kernel), and attaching to VMMs
-# that SELinux confines (selinux).
-# tests/engine.sh [unit] [kernel] [selinux], all by default. Its last line is the count, after the names of what failed.
+# Runs the engine's tests, which need no PowerShell: units and simulated hosts here (unit), the real kernel on a KVM host (kernel), attaching to VMMs
+# that SELinux confines (selinux), and TSC scaling on two Intel hosts of different frequency, from one to the other (scaling).
+# tests/engine.sh [unit] [kernel] [selinux] [scaling] [-- OPTION...], all but the last by default; OPTIONs are kvmlab's for (kernel) and (scaling), in
+# place of the strictest kernel's. Its last line is the count, after the names of what failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parts=("$@")
-[[ $# -gt 0 ]] || parts=(unit kernel selinux)
+parts=()
+while [[ $# -gt 0 && $1 != -- ]]; do parts+=("$1") && shift; done
+[[ ${#parts[@]} -gt 0 ]] || parts=(unit kernel selinux)
+# As the strictest kernels have it: nobody may write where a process may not, through /proc/PID/mem.
+host=(--append proc_mem.force_override=never)
+if [[ $# -gt 0 ]]; then shift && host=("$@"); fi
+intel=()
 tests=out/artifacts/publish/KvmTsc.Tests/release_linux-x64/KvmTsc.Tests
 options=(-noColor -noLogo -reporter verbose -longRunning 120)
 
@@ -35,16 +41,38 @@ count() {
     fi
 }
 
+# What an Intel host has to be brought for these tests.
+bring_tests() {
+    local dotnet
+    dotnet=$(dirname "$(realpath "$(command -v dotnet)")")
+    intel=(--cpu intel --bring "$(dirname "$tests")" --bring "$dotnet/dotnet" --bring "$dotnet/host" --bring "$dotnet/shared")
+}
+
+# scaling KHZ: one of the hosts between which states go.
+scaling() {
+    count lab/kvmlab exec "${intel[@]}" --tsc-khz "$1" --timeout 1800 --writable "$states" "${host[@]}" -- \
+        tests/scaling.sh "$states" "$tests" "${options[@]}" -diagnostics -trait Category=Scaling
+}
+
 [[ -x $tests ]] || dotnet publish tests/KvmTsc.Tests --configuration Release --nologo --verbosity quiet
 for part in "${parts[@]}"; do
     case $part in
-        unit) count "$tests" "${options[@]}" -trait- Category=Kvm ;;
-        # As the strictest kernels have it: nobody may write where a process may not, through /proc/PID/mem.
-        kernel) count lab/kvmlab exec --timeout 1800 --attempts 2 --append proc_mem.force_override=never -- "$tests" "${options[@]}" -trait Category=Kvm ;;
+        unit) count "$tests" "${options[@]}" -trait- Category=Kvm -trait- Category=Scaling ;;
+        kernel)
+            [[ " ${host[*]} " != *' intel '* ]] || bring_tests
+            count lab/kvmlab exec --timeout 1800 --attempts 2 "${intel[@]}" "${host[@]}" -- "$tests" "${options[@]}" -trait Category=Kvm
+            ;;
         selinux)
             [[ $(type -P checkpolicy) ]] || lab/kvmlab install checkpolicy
             count lab/kvmlab exec --emulate --timeout 1800 --attempts 2 --append 'security=selinux selinux=1' -- \
                 tests/selinux.sh "$tests" "${options[@]}" -class KvmTsc.Tests.Attach.AttachedExecutorTests
+            ;;
+        scaling)
+            bring_tests
+            states=$(mktemp -d)
+            scaling 50000
+            scaling 61457
+            rm -r "$states"
             ;;
         *) echo "engine.sh: no part is called $part" >&2 && exit 2 ;;
     esac

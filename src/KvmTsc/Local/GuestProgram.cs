@@ -60,6 +60,14 @@ internal sealed unsafe class GuestProgram : IDisposable
         return *(ulong*)(_memory.Address + PlaceOf(vcpu.Id));
     }
 
+    /// <summary>What the guest, or KVM for it, wrote at an address of its memory.</summary>
+    public T Read<T>(ulong address)
+        where T : unmanaged
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(address, (ulong)(MemorySize - sizeof(T)));
+        return *(T*)(_memory.Address + (nint)address);
+    }
+
     public void Dispose() => _memory.Dispose();
 
     private static int PlaceOf(int vcpuId) => ResultsAt + (vcpuId * ResultSize);

@@ -127,6 +127,21 @@ public sealed class LocalMachine : HostMachine, IDisposable
         }
     }
 
+    /// <summary>Reads what the guest, or KVM for it, wrote in its memory.</summary>
+    internal T ReadGuest<T>(ulong address)
+        where T : unmanaged
+    {
+        Enter(CancellationToken.None);
+        try
+        {
+            return _guest.Read<T>(address);
+        }
+        finally
+        {
+            _exclusive.Release();
+        }
+    }
+
     /// <summary>Removes the VM. What uses it afterwards fails with <see cref="KvmErrorId.VMRemoved"/>.</summary>
     public void Dispose()
     {
