@@ -50,7 +50,7 @@ bring_tests() {
 
 # scaling KHZ: one of the hosts between which states go.
 scaling() {
-    count lab/kvmlab exec "${intel[@]}" --tsc-khz "$1" --timeout 1800 --writable "$states" "${host[@]}" -- \
+    count lab/kvmlab exec "${intel[@]}" --bring tests/scaling.sh --tsc-khz "$1" --timeout 1800 --writable "$states" "${host[@]}" -- \
         tests/scaling.sh "$states" "$tests" "${options[@]}" -diagnostics -trait Category=Scaling
 }
 

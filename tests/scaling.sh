@@ -9,5 +9,5 @@ latest=$(sed -n 's/.*"Realtime":\([0-9]*\)[0-9]\{9\}.*/\1/p' "$KVMTSC_STATES"/*.
 [[ -z $latest ]] || date --set="@$((latest + 100))" >/dev/null
 
 # adjtimex(ADJ_STATUS | ADJ_MAXERROR): synchronised, to 1 ms
-perl -e 'my $timex = pack("L x4 q4 l x164", 0x14, 0, 0, 1000, 0, 0); syscall(159, $timex)'
+LC_ALL=C perl -e 'my $timex = pack("L x4 q4 l x164", 0x14, 0, 0, 1000, 0, 0); syscall(159, $timex)'
 exec "$@"

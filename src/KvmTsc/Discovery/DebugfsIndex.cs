@@ -1,4 +1,5 @@
 using System.Globalization;
+using KvmTsc.Interop;
 using KvmTsc.Machines;
 using KvmTsc.Processes;
 
@@ -10,46 +11,51 @@ internal sealed class DebugfsIndex
     private const string Root = "/sys/kernel/debug/kvm";
     private const string InitialPidNamespace = "pid:[4026531836]";
 
-    private readonly ILookup<int, (int ThreadId, VMDebugfs VM)> _byDescriptor;
+    private readonly bool _isReadable;
+    private readonly Lazy<ILookup<int, int>> _creatorsByDescriptor = new(ReadCreators);
 
     /// <summary>What one sees who may not read it.</summary>
-    public static DebugfsIndex Empty { get; } = new([]);
+    public static DebugfsIndex Empty { get; } = new(isReadable: false);
 
-    private DebugfsIndex(IEnumerable<string> names) => _byDescriptor = names
-        .Select(Parse)
-        .OfType<(int ThreadId, int Descriptor)>()
-        .ToLookup(name => name.Descriptor, name => (name.ThreadId, new VMDebugfs($"{Root}/{name.ThreadId}-{name.Descriptor}")));
+    private DebugfsIndex(bool isReadable) => _isReadable = isReadable;
 
-    /// <summary>Reads it. Its thread ids are the host's, so in a container it is as if it could not be read.</summary>
-    public static DebugfsIndex Read()
-    {
-        try
-        {
-            if (KernelFiles.ReadLinkTarget("/proc/self/ns/pid") == InitialPidNamespace)
-                return new DebugfsIndex([.. new DirectoryInfo(Root).EnumerateDirectories().Select(directory => directory.Name)]);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-        }
-
-        return Empty;
-    }
+    /// <summary>Its thread ids are the host's, so in a container it is as if it could not be read.</summary>
+    public static DebugfsIndex Read() =>
+        KernelFiles.ReadLinkTarget("/proc/self/ns/pid") == InitialPidNamespace && LibC.Exists(Root) ? new DebugfsIndex(isReadable: true) : Empty;
 
     /// <summary>
     /// The directory of a process's VM: that of the process's thread which created it or, where that thread has ended, the one whose vCPUs the
-    /// process's threads run. Null if there is none, or more than one.
+    /// process's threads run. Null if there is none, or more than one. Only the second takes a look at the VMs of other processes.
     /// </summary>
-    /// <param name="threads">The process's threads. They are read once: VMMs of one program have their VMs under one descriptor, so that each has all to choose from.</param>
+    /// <param name="threads">The process's threads.</param>
     /// <param name="descriptors">The VM's descriptors in it.</param>
-    public VMDebugfs? Find(IReadOnlySet<int> threads, IEnumerable<int> descriptors)
+    public VMDebugfs? Find(IReadOnlySet<int> threads, IReadOnlyCollection<int> descriptors)
     {
-        var entries = descriptors.SelectMany(descriptor => _byDescriptor[descriptor]).ToArray();
-        var created = entries.Where(entry => threads.Contains(entry.ThreadId)).ToArray();
-        var found = created.Length > 0 ? created : [.. entries.Where(entry => RunsIn(threads, entry.VM))];
-        return found is [var only] ? only.VM : null;
+        if (!_isReadable)
+            return null;
+        var created = threads.SelectMany(_ => descriptors, PathOf).Where(LibC.Exists).ToArray();
+        var found = created.Length > 0 ? created : [.. descriptors.SelectMany(PathsOf).Where(path => RunsIn(threads, new VMDebugfs(path)))];
+        return found is [var only] ? new VMDebugfs(only) : null;
     }
 
     private static bool RunsIn(IReadOnlySet<int> threads, VMDebugfs vm) => vm.ReadVcpuIds().Any(id => vm.ReadThread(id) is { } thread && threads.Contains(thread));
+
+    private IEnumerable<string> PathsOf(int descriptor) => _creatorsByDescriptor.Value[descriptor].Select(thread => PathOf(thread, descriptor));
+
+    private static string PathOf(int threadId, int descriptor) => string.Create(CultureInfo.InvariantCulture, $"{Root}/{threadId}-{descriptor}");
+
+    private static ILookup<int, int> ReadCreators()
+    {
+        try
+        {
+            return new DirectoryInfo(Root).EnumerateDirectories().Select(directory => Parse(directory.Name)).OfType<(int ThreadId, int Descriptor)>()
+                .ToLookup(name => name.Descriptor, name => name.ThreadId);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return Enumerable.Empty<int>().ToLookup(id => id);
+        }
+    }
 
     private static (int ThreadId, int Descriptor)? Parse(string name) =>
         name.Split('-') is [var thread, var descriptor]

@@ -85,7 +85,7 @@ internal sealed partial class VcpuThreads
         return found.Keys.Order().SequenceEqual(_vm.VcpuIds) ? found : [];
     }
 
-    private IReadOnlyList<int> Threads() => NumberedDirectory.Read($"/proc/{_processId}/task");
+    private IReadOnlyList<int> Threads() => new ProcessThreads(_processId).Read();
 
     private string TaskDirectory(int threadId) => $"/proc/{_processId}/task/{threadId}";
 

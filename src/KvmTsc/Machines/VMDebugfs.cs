@@ -11,17 +11,7 @@ internal sealed record VMDebugfs(string Directory)
     private const string VcpuPrefix = "vcpu";
 
     /// <summary>Its vCPUs, ascending; empty if the VM is gone.</summary>
-    public IReadOnlyList<int> ReadVcpuIds()
-    {
-        try
-        {
-            return [.. new DirectoryInfo(Directory).EnumerateDirectories($"{VcpuPrefix}*").Select(VcpuIdOf).Where(id => id >= 0).Order()];
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            return [];
-        }
-    }
+    public IReadOnlyList<int> ReadVcpuIds() => [.. NumberedDirectory.Read(Directory, VcpuPrefix).Order()];
 
     /// <summary>The thread that entered a vCPU last, 0 if none ever did, null where the kernel does not tell (before Linux 5.18).</summary>
     public int? ReadThread(int vcpuId) => (int?)KernelFiles.ReadNumber(PathOf(vcpuId, "pid"));
@@ -62,7 +52,4 @@ internal sealed record VMDebugfs(string Directory)
             : null;
 
     private string PathOf(int vcpuId, string file) => $"{Directory}/{VcpuPrefix}{vcpuId}/{file}";
-
-    private static int VcpuIdOf(DirectoryInfo directory) =>
-        int.TryParse(directory.Name.AsSpan(VcpuPrefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var id) ? id : -1;
 }

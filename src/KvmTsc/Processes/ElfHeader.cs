@@ -14,16 +14,8 @@ internal static class ElfHeader
     /// <summary>Whether a file is an x86-64 program; null if it cannot be read.</summary>
     public static bool? IsX64(string path)
     {
-        try
-        {
-            using var file = File.OpenHandle(path);
-            Span<byte> header = stackalloc byte[Length];
-            return RandomAccess.Read(file, header, 0) == Length && IsX64(header);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
+        Span<byte> header = stackalloc byte[Length];
+        return KernelFiles.ReadBeginning(path, header) is { } length ? length == Length && IsX64(header) : null;
     }
 
     /// <summary>Whether this begins an x86-64 program. The x32 ABI has the same machine, and addresses of 32 bits.</summary>

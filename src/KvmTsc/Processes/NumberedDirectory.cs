@@ -1,5 +1,6 @@
 using System.Buffers.Text;
 using System.Runtime.InteropServices;
+using System.Text;
 using KvmTsc.Interop;
 
 namespace KvmTsc.Processes;
@@ -26,23 +27,27 @@ internal sealed class NumberedDirectory : IDisposable
     }
 
     /// <summary>The numbers in a directory, none if it cannot be read.</summary>
-    public static IReadOnlyList<int> Read(string path)
+    /// <param name="path">The directory.</param>
+    /// <param name="prefix">What stands before each of them.</param>
+    public static IReadOnlyList<int> Read(string path, string prefix = "")
     {
         using var directory = Open(path);
-        return directory?.ReadNumbers() ?? [];
+        return directory?.ReadNumbers(prefix) ?? [];
     }
 
     /// <inheritdoc/>
     public void Dispose() => _descriptor.Dispose();
 
     /// <summary>Its entries, in its order.</summary>
-    public List<int> ReadNumbers()
+    public List<int> ReadNumbers(string prefix = "")
     {
         var numbers = new List<int>();
+        Span<byte> before = stackalloc byte[prefix.Length];
+        Encoding.ASCII.GetBytes(prefix, before);
         Span<byte> buffer = stackalloc byte[8192];
         nint length;
         while ((length = LibC.Getdents64(_descriptor, buffer)) > 0)
-            AddNumbers(buffer[..(int)length], numbers);
+            AddNumbers(buffer[..(int)length], before, numbers);
         return numbers;
     }
 
@@ -56,12 +61,13 @@ internal sealed class NumberedDirectory : IDisposable
         return buffer[..Math.Max(0, (int)read)];
     }
 
-    private static void AddNumbers(ReadOnlySpan<byte> entries, List<int> numbers)
+    private static void AddNumbers(ReadOnlySpan<byte> entries, ReadOnlySpan<byte> prefix, List<int> numbers)
     {
         for (; entries.Length > 0; entries = entries[MemoryMarshal.Read<ushort>(entries[LengthOffset..])..])
         {
             var name = entries[NameOffset..];
-            if (Utf8Parser.TryParse(name, out int number, out var length) && name[length] == 0 && number >= 0)
+            if (name.StartsWith(prefix) && name[prefix.Length..] is var digits && Utf8Parser.TryParse(digits, out int number, out var length)
+                && digits[length] == 0 && number >= 0)
                 numbers.Add(number);
         }
     }

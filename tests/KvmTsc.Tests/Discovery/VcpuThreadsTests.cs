@@ -1,5 +1,7 @@
+using System.Globalization;
 using KvmTsc.Discovery;
 using KvmTsc.Machines;
+using KvmTsc.Processes;
 using KvmTsc.Tests.Kernel;
 
 namespace KvmTsc.Tests.Discovery;
@@ -36,6 +38,18 @@ public sealed class VcpuThreadsTests(Programs programs)
         Assert.Equal([(other.Threads[1], KvmVcpuState.Halted), (other.Threads[0], KvmVcpuState.Running)], found);
         // The same name may be that of a vCPU of another VM.
         Assert.Equal((null, KvmVcpuState.Unknown), Look(other, isOnlyVM: false)[1]);
+    }
+
+    /// <summary>Since Linux 6.12 KVM has a thread of its own in the process, which by procfs is in the KVM_RUN of the vCPU that first ran.</summary>
+    [Fact]
+    public void KVMs_own_thread_runs_no_vCPU()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm", "vcpu", "0", "0", "spin", "1");
+        Until.True(() => other.FindOne().DescribeVcpus()[0], vcpu => vcpu.State == KvmVcpuState.Running);
+        var workers = Directory.GetDirectories($"/proc/{other.Id}/task").Where(task => File.ReadAllText($"{task}/comm").StartsWith("kvm-nx", StringComparison.Ordinal))
+            .Select(task => int.Parse(Path.GetFileName(task), CultureInfo.InvariantCulture));
+        Assert.Empty(new ProcessThreads(other.Id).Read().Intersect(workers));
+        Assert.Contains(other.Threads[0], new ProcessThreads(other.Id).Read());
     }
 
     [Fact]

@@ -18,9 +18,19 @@ public sealed class ProcessFilesTests
     public void The_name_in_stat_may_hold_anything(string beginning)
     {
         var stat = ProcessStat.Parse(beginning + Fields);
-        Assert.Equal(new ProcessStat('S', 1, 987654), stat);
+        Assert.Equal(new ProcessStat('S', 1, 4194304, 987654), stat);
         Assert.False(stat!.IsDead);
     }
+
+    /// <summary>A process's own thread, a worker of KVM's (Linux 6.12), one of io_uring's (6.1, and since 6.4).</summary>
+    [Theory]
+    [InlineData("4194304", false)]
+    [InlineData("4210752", true)]
+    [InlineData("4194368", false)]
+    [InlineData("4194320", true)]
+    [InlineData("4210768", true)]
+    public void Stat_tells_the_kernels_workers(string flags, bool isWorker) =>
+        Assert.Equal(isWorker, ProcessStat.Parse($"812 (x) S {Fields.Replace("4194304", flags, StringComparison.Ordinal)}")!.IsKernelWorker);
 
     [Theory]
     [InlineData("")]

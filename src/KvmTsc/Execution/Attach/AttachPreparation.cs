@@ -12,10 +12,12 @@ internal sealed class AttachPreparation : IDisposable
     private static readonly int[] s_signals = [23, 28, 17]; // SIGURG, SIGWINCH, SIGCHLD
 
     private readonly List<int> _neverRan;
+    private readonly ProcessThreads _threads;
 
     private AttachPreparation(AttachTarget target, AttachCircumstances circumstances, SafeDescriptor memory)
     {
         Target = target;
+        _threads = new ProcessThreads(target.ProcessId);
         Memory = memory;
         Maps = ReadMaps();
         ProcessInnermostId = circumstances.Target.InnermostId;
@@ -90,7 +92,7 @@ internal sealed class AttachPreparation : IDisposable
     }
 
     /// <summary>The ids of the threads there are now.</summary>
-    public IReadOnlyList<int> ThreadIds() => NumberedDirectory.Read($"/proc/{Target.ProcessId}/task");
+    public IReadOnlyList<int> ThreadIds() => _threads.Read();
 
     /// <summary>What is known of a thread, null if it has ended.</summary>
     public ProcessStatus? StatusOf(int threadId) => ProcessStatus.Read($"/proc/{Target.ProcessId}/task/{threadId}");
