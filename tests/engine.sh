@@ -43,9 +43,12 @@ count() {
 
 # What an Intel host has to be brought for these tests.
 bring_tests() {
-    local dotnet
+    local dotnet path
     dotnet=$(dirname "$(realpath "$(command -v dotnet)")")
-    intel=(--cpu intel --bring "$(dirname "$tests")" --bring "$dotnet/dotnet" --bring "$dotnet/host" --bring "$dotnet/shared")
+    intel=(--cpu intel)
+    for path in "$(dirname "$tests")" "$dotnet"/{dotnet,host,shared} /usr/share/{qemu,seabios}; do
+        [[ ! -e $path ]] || intel+=(--bring "$path")
+    done
 }
 
 # scaling KHZ: one of the hosts between which states go.

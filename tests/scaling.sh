@@ -8,6 +8,6 @@ shift
 latest=$(sed -n 's/.*"Realtime":\([0-9]*\)[0-9]\{9\}.*/\1/p' "$KVMTSC_STATES"/*.reading 2>/dev/null | sort -n | tail -n 1) || true
 [[ -z $latest ]] || date --set="@$((latest + 100))" >/dev/null
 
-# adjtimex(ADJ_STATUS | ADJ_MAXERROR): synchronised, to 1 ms
-LC_ALL=C perl -e 'my $timex = pack("L x4 q4 l x164", 0x14, 0, 0, 1000, 0, 0); syscall(159, $timex)'
+# adjtimex(ADJ_STATUS | ADJ_ESTERROR | ADJ_MAXERROR): synchronised, to 1 ms
+LC_ALL=C perl -e 'my $timex = pack("L x4 q4 l x164", 0x1C, 0, 0, 1000, 0, 0); syscall(159, $timex)'
 exec "$@"

@@ -50,7 +50,7 @@ Describe 'A host that scales TSCs' -Tag Scaling {
         $null = New-KvmVM web01 -VcpuCount 2 -TscKHz $faster
         Set-KvmVcpuTscOffset web01 5000000000
         $null = New-KvmVM web02 -VcpuCount 2 -TscKHz $slower
-        $result = Invoke-KvmTscMigration web01 web02
+        $result = Invoke-KvmTscMigration web01 web02 -Confirm:$false
         $result.ResidualTicks | Should-Be 0
         $result.Vcpus.NewTscKHz | Should-BeCollection $faster, $faster
         Get-KernelOffset web02 | Should-BeCollection (Get-KernelOffset web01)

@@ -77,7 +77,7 @@ public sealed class FromPropertiesAttribute : ArgumentTransformationAttribute
 
     private static bool IsOurs(Type type) => type.Assembly == typeof(Machine).Assembly && !type.IsEnum;
 
-    private static PSPropertyInfo? Find(PSObject source, string name) => source.Properties.Match(name).FirstOrDefault();
+    private static PSPropertyInfo? Find(PSObject source, string name) => source.Properties[name];
 
     private static object? Unwrap(object? value) => value is PSObject { BaseObject: not PSCustomObject } wrapper ? wrapper.BaseObject : value;
 }
