@@ -1,4 +1,3 @@
-using KvmTsc.Processes;
 using System.Buffers.Text;
 
 namespace KvmTsc.Discovery;
@@ -24,24 +23,5 @@ internal readonly record struct KvmDescriptor(int Number, int? VcpuId)
             && prefix.Length + length == link.Length && id >= 0
             ? new KvmDescriptor(number, id)
             : null;
-    }
-
-    /// <summary>KVM's descriptors of a process, ascending; null if the process is gone or may not be looked at.</summary>
-    public static IReadOnlyList<KvmDescriptor>? Read(int processId)
-    {
-        using var directory = NumberedDirectory.Open($"/proc/{processId}/fd");
-        if (directory is null)
-            return null;
-
-        List<KvmDescriptor>? found = null;
-        Span<byte> buffer = stackalloc byte[LinkLength];
-        foreach (var number in directory.ReadNumbers())
-        {
-            if (Parse(number, directory.ReadLink(number, buffer)) is { } descriptor)
-                (found ??= []).Add(descriptor);
-        }
-
-        found?.Sort((a, b) => a.Number.CompareTo(b.Number));
-        return found ?? (IReadOnlyList<KvmDescriptor>)[];
     }
 }

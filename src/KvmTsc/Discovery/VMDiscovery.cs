@@ -38,11 +38,12 @@ public static class VMDiscovery
 
     private static IEnumerable<ProcessMachine> Find(int processId, Lazy<DebugfsIndex> debugfs)
     {
-        // Nearly no process has any, so this comes first; for one that has, what counts is read once its identity is known.
-        if (!HasVM(KvmDescriptor.Read(processId)) || ProcessStat.Read($"/proc/{processId}") is not { } stat)
+        // Nearly no process has any, so this comes first. The list is the process's for as long as it lives, whoever has its number then.
+        using var list = DescriptorList.Open(processId);
+        if (list is null || !list.Read().Any(descriptor => descriptor.IsVM) || ProcessStat.Read($"/proc/{processId}") is not { } stat)
             return [];
-        var vms = FindSettled(processId, stat.ParentId, debugfs);
-        return VmmCommandLine.Read(processId) is { } commandLine && IsStill(processId, stat)
+        var vms = FindSettled(processId, stat.ParentId, list, debugfs);
+        return VmmCommandLine.Read(processId) is { } commandLine && list.IsAlive
             ? vms.Select(vm => Describe(processId, stat, vm, vms.Count == 1, commandLine))
             : [];
     }
@@ -50,17 +51,14 @@ public static class VMDiscovery
     private static IEnumerable<int> Processes() => NumberedDirectory.Read("/proc").Where(id => id != Environment.ProcessId).Order();
 
     /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
-    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, Lazy<DebugfsIndex> debugfs)
+    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, DescriptorList list, Lazy<DebugfsIndex> debugfs)
     {
-        IReadOnlyList<FoundVM> vms = [];
-        for (var look = 0; look < Looks; look++)
+        for (var look = 1; ; look++)
         {
-            vms = ProcessVMs.Find(processId, parentId, KvmDescriptor.Read(processId) ?? [], debugfs.Value);
-            if (!vms.Any(vm => vm.IsDoubtful))
-                break;
+            var vms = ProcessVMs.Find(processId, parentId, look == 1 ? list.Last : list.Read(), debugfs.Value);
+            if (look == Looks || !vms.Any(vm => vm.IsDoubtful))
+                return vms;
         }
-
-        return vms;
     }
 
     /// <summary>
@@ -85,10 +83,6 @@ public static class VMDiscovery
             _ = LibC.Close(descriptor);
         return -descriptor is not (Errno.EACCES or Errno.EPERM);
     }
-
-    private static bool HasVM(IReadOnlyList<KvmDescriptor>? descriptors) => descriptors?.Any(descriptor => descriptor.IsVM) ?? false;
-
-    private static bool IsStill(int processId, ProcessStat stat) => ProcessStat.Read($"/proc/{processId}")?.StartTime == stat.StartTime;
 
     private static KvmException Forbidden(int processId) => new(
         KvmErrorId.AttachDenied, $"{CurrentUser.Name} may not look at process {processId}.", "Run as root, or as the user of that process.");

@@ -10,6 +10,12 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     private static partial nint Getdents64Native(nint number, SafeDescriptor directory, byte* buffer, nint size);
 
+    [LibraryImport("libc", EntryPoint = "lseek")]
+    private static partial nint LseekNative(SafeDescriptor descriptor, nint offset, int whence);
+
+    /// <summary>Has a directory be read from its beginning again.</summary>
+    public static void Rewind(SafeDescriptor directory) => _ = LseekNative(directory, 0, 0);
+
     /// <summary>Reads some <c>struct linux_dirent64</c> of a directory.</summary>
     /// <returns>How many bytes, 0 at the end, or -1.</returns>
     public static nint Getdents64(SafeDescriptor directory, Span<byte> buffer)

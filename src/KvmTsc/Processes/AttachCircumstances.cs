@@ -1,3 +1,5 @@
+using KvmTsc.Interop;
+
 namespace KvmTsc.Processes;
 
 /// <summary>
@@ -40,27 +42,28 @@ internal sealed record AttachCircumstances
     /// <summary>Whether its program is x86-64.</summary>
     public bool IsX64 { get; init; } = true;
 
-    /// <summary>Looks at a process; null if it is gone.</summary>
+    /// <summary>Looks at a process; null if it is gone. What makes no difference, given the rest, is not looked at.</summary>
     public static AttachCircumstances? Read(int processId)
     {
         var directory = $"/proc/{processId}";
-        var ownNamespace = KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user");
-        return ProcessStatus.Read(directory) is { } target && ProcessStatus.Read("/proc/thread-self") is { } own
-            ? new AttachCircumstances
-            {
-                ProcessId = processId,
-                Own = own,
-                Target = target,
-                Threads = [.. ProcessStatus.ReadThreads(processId)],
-                PtraceScope = Yama.PtraceScope,
-                IsDescendant = Descends(processId),
-                IsSameUserNamespace = KernelFiles.ReadLinkTarget($"{directory}/ns/user") == ownNamespace,
-                IsInitialUserNamespace = ownNamespace == InitialUserNamespace,
-                CanSuspendFilters = File.Exists(OnlyWithCheckpointRestore),
-                FreezingGroup = Freezer.FreezingGroup(processId),
-                IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,
-            }
-            : null;
+        if (ProcessStatus.Read(directory) is not { } target || ProcessStatus.Read("/proc/thread-self") is not { } own)
+            return null;
+        IReadOnlyList<ProcessStatus> threads = [.. ProcessStatus.ReadThreads(processId)];
+        var isFiltered = threads.Prepend(target).Any(thread => thread.IsFiltered);
+        return new AttachCircumstances
+        {
+            ProcessId = processId,
+            Own = own,
+            Target = target,
+            Threads = threads,
+            PtraceScope = Yama.PtraceScope,
+            IsDescendant = !own.MayTraceAny && Descends(processId),
+            IsSameUserNamespace = own.MayTraceAny || KernelFiles.ReadLinkTarget($"{directory}/ns/user") == OwnUserNamespace,
+            IsInitialUserNamespace = !isFiltered || OwnUserNamespace == InitialUserNamespace,
+            CanSuspendFilters = !isFiltered || LibC.Exists(OnlyWithCheckpointRestore),
+            FreezingGroup = Freezer.FreezingGroup(processId),
+            IsX64 = ElfHeader.IsX64($"{directory}/exe") ?? true,
+        };
     }
 
     /// <summary>What stands in the way, null if nothing is known to.</summary>
@@ -70,6 +73,8 @@ internal sealed record AttachCircumstances
 
     // CONFIG_CHECKPOINT_RESTORE also has the kernel show a process's timers.
     private const string OnlyWithCheckpointRestore = "/proc/self/timers";
+
+    private static string? OwnUserNamespace => KernelFiles.ReadLinkTarget("/proc/thread-self/ns/user");
 
     private static bool Descends(int processId)
     {

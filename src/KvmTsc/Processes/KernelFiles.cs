@@ -6,14 +6,28 @@ namespace KvmTsc.Processes;
 
 /// <summary>
 /// Small files of procfs, sysfs and debugfs, which may not be there or not be readable. Like <see cref="NumberedDirectory"/> this does without System.IO: a list of
-/// VMs takes ten of them for each, and an exception for each that is not there took longer than all else.
+/// VMs takes ten of them for each, and an exception for each that is not there took longer than all else. They are of those that the kernel gives whole, so that
+/// a reading that leaves room is the last.
 /// </summary>
 internal static class KernelFiles
 {
     private const int UsualLength = 4096;
 
     /// <summary>The first line of a file, null if it cannot be read.</summary>
-    public static string? ReadLine(string path) => ReadText(path)?.Split('\n', 2)[0].Trim('\0', ' ', '\n');
+    public static string? ReadLine(string path)
+    {
+        var number = LibC.Open(path, LibC.O_CLOEXEC);
+        if (number < 0)
+            return null;
+        using var descriptor = new SafeDescriptor(number);
+        Span<byte> buffer = stackalloc byte[UsualLength];
+        var length = (int)LibC.Read(number, buffer);
+        if (length < 0)
+            return null;
+        var line = buffer[..length];
+        var end = line.IndexOf((byte)'\n');
+        return Encoding.UTF8.GetString(end < 0 ? line : line[..end]).Trim('\0', ' ');
+    }
 
     /// <summary>A file as a whole, null if it cannot be read.</summary>
     public static string? ReadText(string path)
@@ -23,7 +37,7 @@ internal static class KernelFiles
             return null;
         using var descriptor = new SafeDescriptor(number);
         Span<byte> usual = stackalloc byte[UsualLength];
-        var length = ReadAll(number, usual);
+        var length = (int)LibC.Read(number, usual);
         if (length < usual.Length)
             return length < 0 ? null : Encoding.UTF8.GetString(usual[..length]);
 
@@ -31,7 +45,7 @@ internal static class KernelFiles
         while (filled == text.Length)
         {
             Array.Resize(ref text, text.Length * 2);
-            length = ReadAll(number, text.AsSpan(filled));
+            length = (int)LibC.Read(number, text.AsSpan(filled));
             if (length < 0)
                 return null;
             filled += length;
@@ -55,27 +69,10 @@ internal static class KernelFiles
         if (number < 0)
             return null;
         using var descriptor = new SafeDescriptor(number);
-        return ReadAll(number, buffer) is >= 0 and var length ? length : null;
+        return LibC.Read(number, buffer) is >= 0 and var length ? (int)length : null;
     }
 
     /// <summary>The number in a file, null if there is none.</summary>
     public static ulong? ReadNumber(string path) =>
         ulong.TryParse(ReadLine(path), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
-
-    /// <summary>Reads to the end, or until the buffer is full; -1 if it cannot be read.</summary>
-    private static int ReadAll(int descriptor, Span<byte> buffer)
-    {
-        var filled = 0;
-        while (filled < buffer.Length)
-        {
-            var length = (int)LibC.Read(descriptor, buffer[filled..]);
-            if (length < 0)
-                return -1;
-            if (length == 0)
-                break;
-            filled += length;
-        }
-
-        return filled;
-    }
 }

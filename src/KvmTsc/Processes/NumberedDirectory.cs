@@ -16,6 +16,7 @@ internal sealed class NumberedDirectory : IDisposable
     private const int NameOffset = 19;
 
     private readonly SafeDescriptor _descriptor;
+    private bool _wasRead;
 
     private NumberedDirectory(SafeDescriptor descriptor) => _descriptor = descriptor;
 
@@ -38,9 +39,12 @@ internal sealed class NumberedDirectory : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _descriptor.Dispose();
 
-    /// <summary>Its entries, in its order.</summary>
+    /// <summary>Its entries as they are now, in its order.</summary>
     public List<int> ReadNumbers(string prefix = "")
     {
+        if (_wasRead)
+            LibC.Rewind(_descriptor);
+        _wasRead = true;
         var numbers = new List<int>();
         Span<byte> before = stackalloc byte[prefix.Length];
         Encoding.ASCII.GetBytes(prefix, before);

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 
 namespace KvmTsc.Processes;
@@ -5,6 +6,8 @@ namespace KvmTsc.Processes;
 /// <summary>What /proc/PID/status, or a thread's, says of who may trace it.</summary>
 internal sealed record ProcessStatus
 {
+    private static readonly SearchValues<char> s_blanks = SearchValues.Create(" \t");
+
     private const int CapSysPtrace = 19;
     private const int CapSysAdmin = 21;
 
@@ -69,40 +72,50 @@ internal sealed record ProcessStatus
     /// <summary>Understands one; what the kernel does not say is as if nothing stood in the way.</summary>
     public static ProcessStatus Parse(string text)
     {
-        var values = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var line in text.Split('\n'))
+        var status = new ProcessStatus();
+        var all = text.AsSpan();
+        foreach (var range in all.Split('\n')) // and nowhere else: a name may have other ends of lines in it
         {
-            var colon = line.IndexOf(':', StringComparison.Ordinal);
-            if (colon > 0)
-                values.TryAdd(line[..colon], line[(colon + 1)..].Trim());
+            var line = all[range];
+            var colon = line.IndexOf(':');
+            if (colon <= 0)
+                continue;
+            var value = line[(colon + 1)..].Trim();
+            status = line[..colon] switch
+            {
+                "State" => status with { State = value is [var state, ..] ? state : 'R' },
+                "Tgid" => status with { ProcessId = (int)Number(value) },
+                "PPid" => status with { ParentId = (int)Number(value) },
+                "TracerPid" => status with { TracerId = (int)Number(value) },
+                "Uid" => status with { UserIds = Numbers(value) },
+                "Gid" => status with { GroupIds = Numbers(value) },
+                "CapPrm" => status with { Permitted = Bits(value) },
+                "CapEff" => status with { Effective = Bits(value) },
+                "Seccomp" => status with { Seccomp = (int)Number(value) },
+                "NSpid" => status with { InnermostId = (int)Number(value[(value.LastIndexOfAny(s_blanks) + 1)..]) },
+                "SigCgt" => status with { Caught = Bits(value) },
+                "x86_Thread_features" => status with { HasShadowStack = value.Contains("shstk", StringComparison.Ordinal) },
+                _ => status,
+            };
         }
 
-        return new ProcessStatus
-        {
-            State = values.GetValueOrDefault("State") is [var state, ..] ? state : 'R',
-            ProcessId = (int)Number(values, "Tgid"),
-            ParentId = (int)Number(values, "PPid"),
-            TracerId = (int)Number(values, "TracerPid"),
-            UserIds = Numbers(values, "Uid"),
-            GroupIds = Numbers(values, "Gid"),
-            Permitted = Bits(values, "CapPrm"),
-            Effective = Bits(values, "CapEff"),
-            Seccomp = (int)Number(values, "Seccomp"),
-            InnermostId = Numbers(values, "NSpid") is [.., var innermost] ? (int)innermost : 0,
-            Caught = Bits(values, "SigCgt"),
-            HasShadowStack = values.GetValueOrDefault("x86_Thread_features")?.Contains("shstk", StringComparison.Ordinal) ?? false,
-        };
+        return status;
     }
 
-    private static uint Number(Dictionary<string, string> values, string name) => Numbers(values, name) is [var number, ..] ? number : 0;
+    private static uint Number(ReadOnlySpan<char> value) => uint.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : 0;
 
-    private static uint[] Numbers(Dictionary<string, string> values, string name) =>
-    [
-        .. (values.GetValueOrDefault(name) ?? "")
-            .Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)
-            .Select(value => uint.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : 0),
-    ];
+    private static uint[] Numbers(ReadOnlySpan<char> value)
+    {
+        var numbers = new List<uint>(4);
+        foreach (var range in value.SplitAny(s_blanks))
+        {
+            if (!value[range].IsEmpty)
+                numbers.Add(Number(value[range]));
+        }
 
-    private static ulong Bits(Dictionary<string, string> values, string name) =>
-        ulong.TryParse(values.GetValueOrDefault(name), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var bits) ? bits : 0;
+        return [.. numbers];
+    }
+
+    private static ulong Bits(ReadOnlySpan<char> value) =>
+        ulong.TryParse(value, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var bits) ? bits : 0;
 }

@@ -61,7 +61,8 @@ public sealed class VcpuThreadsTests(Programs programs)
 
     private static (int? ThreadId, KvmVcpuState State)[] Look(OtherProcess other, bool isOnlyVM)
     {
-        var vm = Assert.Single(ProcessVMs.Find(other.Id, Environment.ProcessId, KvmDescriptor.Read(other.Id)!, DebugfsIndex.Empty));
+        using var list = DescriptorList.Open(other.Id);
+        var vm = Assert.Single(ProcessVMs.Find(other.Id, Environment.ProcessId, list!.Read(), DebugfsIndex.Empty));
         var threads = new VcpuThreads(other.Id, vm, isOnlyVM);
         return [.. vm.VcpuIds.Select(threads.Look)];
     }
