@@ -46,7 +46,7 @@ bring_tests() {
     local dotnet path
     dotnet=$(dirname "$(realpath "$(command -v dotnet)")")
     intel=(--cpu intel)
-    for path in "$(dirname "$tests")" "$dotnet"/{dotnet,host,shared} /usr/share/{qemu,seabios}; do
+    for path in "$(dirname "$tests")" "$dotnet"/{dotnet,host,shared} /usr/share/{qemu,seabios} /usr/{include,lib/gcc,libexec/gcc}; do
         [[ ! -e $path ]] || intel+=(--bring "$path")
     done
 }

@@ -20,11 +20,12 @@ internal static unsafe partial class LibC
         return SystemCallNative(SYS_timer_create, CLOCK_MONOTONIC, (nint)(&what), (nint)(&timer), 0) == 0 ? timer : null;
     }
 
-    /// <summary>Has a timer run out once, after some time from now.</summary>
+    /// <summary>Has a timer run out after some time from now, and again and again after as long.</summary>
     public static void SetTimer(int timer, TimeSpan time)
     {
-        var value = stackalloc long[4]; // struct itimerspec: no interval, and the time
-        (value[0], value[1], value[2], value[3]) = (0, 0, (long)time.TotalSeconds, time.Microseconds * 1000L + (time.Milliseconds * 1_000_000L));
+        var (seconds, nanoseconds) = ((long)time.TotalSeconds, (time.Microseconds * 1000L) + (time.Milliseconds * 1_000_000L));
+        var value = stackalloc long[4]; // struct itimerspec: the interval, and the time
+        (value[0], value[1], value[2], value[3]) = (seconds, nanoseconds, seconds, nanoseconds);
         _ = SystemCallNative(SYS_timer_settime, timer, 0, (nint)value, 0);
     }
 

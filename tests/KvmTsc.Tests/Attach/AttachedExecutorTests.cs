@@ -155,6 +155,7 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         _ = GuestClock.Read(machine, CancellationToken.None);
     }
 
+    /// <summary>Even where we had no time for anything for longer than it takes to be continued.</summary>
     [Theory]
     [InlineData("-STOP")]
     [InlineData("-TSTP")]
@@ -173,9 +174,13 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
             (_, _) =>
             {
                 if (signalled)
+                {
                     cancellation.Cancel();
-                else
-                    Signal(signal, Environment.ProcessId);
+                    return;
+                }
+
+                Thread.Sleep(TimeSpan.FromSeconds(1));
+                Signal(signal, Environment.ProcessId);
                 signalled = true;
             },
             cancellation.Token));

@@ -5,7 +5,8 @@ namespace KvmTsc.Execution.Attach;
 
 /// <summary>
 /// Keeps this process from standing still while it traces another one, which would stand still with it: a terminal's stop signals (Ctrl+Z) are left
-/// unheeded, and what SIGSTOP stops is continued after half a second, by a timer of the kernel, which nobody stops.
+/// unheeded, and what SIGSTOP stops is continued after half a second, by a timer of the kernel, which nobody stops. It goes on, since whoever is to extend it may be
+/// kept from that for longer, and be stopped then.
 /// </summary>
 internal sealed class KeptRunning : IDisposable
 {
@@ -19,7 +20,7 @@ internal sealed class KeptRunning : IDisposable
 
     public KeptRunning() => Extend();
 
-    /// <summary>To be called more often than every half second.</summary>
+    /// <summary>To be called more often than every half second, or this process is continued that need not be, which does nothing.</summary>
     public void Extend()
     {
         if (_timer is { } timer)
