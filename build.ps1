@@ -16,12 +16,18 @@ Package  makes out/KvmTsc-VERSION.zip
 Clean    removes out
 .EXAMPLE
 ./build.ps1 -Task Test
+.EXAMPLE
+./build.ps1 -Task Matrix -Only '6.12, never*'
 #>
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
     [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
-    [string] $Task = 'Build'
+    [string] $Task = 'Build',
+
+    # The tiers of tests to run, by their names in the table.
+    [SupportsWildcards()]
+    [string] $Only = '*'
 )
 
 Set-StrictMode -Version 3.0
@@ -175,6 +181,10 @@ function Get-IntelTier {
 
 # Builds and runs tiers of tests, and ends with a table of them and their count.
 function Invoke-Tier([hashtable[]] $Tier) {
+    $Tier = $Tier.Where({ $_.Name -like $Only })
+    if (-not $Tier) {
+        throw "No tier of $Task is named like '$Only'."
+    }
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
     }
