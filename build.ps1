@@ -45,6 +45,7 @@ $Results = "$Out/results"
 $Lab = "$PSScriptRoot/lab/kvmlab"
 $TestModules = @{ 'Pester' = '6.2.0'; 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
 $SecondsBetweenNews = 45
+$TierPattern = $Only
 $WithoutRandomAddresses = '--append', 'norandmaps' # PowerShell starts the faster for it on an emulated host; see docs/lab.md
 
 $env:PSModulePath = $Modules, $env:PSModulePath -join [IO.Path]::PathSeparator
@@ -181,9 +182,9 @@ function Get-IntelTier {
 
 # Builds and runs tiers of tests, and ends with a table of them and their count.
 function Invoke-Tier([hashtable[]] $Tier) {
-    $Tier = $Tier.Where({ $_.Name -like $Only })
+    $Tier = $Tier.Where({ $_.Name -like $TierPattern })
     if (-not $Tier) {
-        throw "No tier of $Task is named like '$Only'."
+        throw "No tier of $Task is named like '$TierPattern'."
     }
     if (Test-Path $Results) {
         Remove-Item $Results -Recurse
