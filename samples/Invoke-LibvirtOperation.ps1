@@ -60,6 +60,8 @@ if (('Migrate' -in $Operation) -ne [bool] $DestinationHost) {
 }
 
 $Name = 'web01'
+$Domain = @{ ClockSource = $ClockSource; WithoutDisk = [bool] $DestinationHost }
+$Downtime = [timespan]::FromSeconds($DowntimeSeconds)
 $Image = & "$PSScriptRoot/../lab/guest/build"
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "Libvirt-$PID"
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
@@ -67,6 +69,8 @@ $SecondsAfter = 3
 $ReadingNanoseconds = 5000 # that the clocks of one host's guest may be off by beyond what was told
 $JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
 $JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
+$HookLog = '/var/log/libvirt/kvmtsc-hook.log'
+$States = '/var/lib/kvmtsc/states' # where the hook looks
 $Saved = "/var/lib/libvirt/qemu/save/$Name.saved"
 
 # What takes the guest away, and what brings it back.
@@ -100,10 +104,10 @@ function Open-ClockWatch {
     $job
 }
 
-function Wait-Told($Watch, [string] $Event) {
-    Wait-Until "the watch tells of $Event" {
+function Wait-Told($Watch, [string] $Kind, [long] $AtLeast = 0) {
+    Wait-Until "the watch tells of $Kind" {
         Assert-Running $Watch
-        $Watch.Output | Where-Object Event -EQ $Event
+        $Watch.Output | Where-Object { $_.Event -eq $Kind -and [long] $_.LostNanoseconds -ge $AtLeast }
     }
 }
 
@@ -120,10 +124,9 @@ function Close-Watch($Watch) {
     $Watch | Remove-Job
 }
 
-# --- one run
+# --- the operations: each returns the guest that lives on, how long virsh took, in seconds, and the result of the restore
 
-# virsh takes the guest away and brings it back; returned is how long virsh took, in seconds.
-function Invoke-Operation($Kind, $Mode, $Watch) {
+function Invoke-OnOneHost($Kind, $Mode, $Watch) {
     $command = $Commands[$Kind]
     $state = $Mode -eq 'With' ? (Save-KvmTscState $Name) : $null
     $seconds = Invoke-Virsh $command.Away
@@ -131,56 +134,92 @@ function Invoke-Operation($Kind, $Mode, $Watch) {
         Wait-Told $Watch Paused
         Wait-Until 'the watch holds the paused guest' { Test-IsWatched $Guest } # on an emulated host that may take longer than the pause
     }
-    Start-Sleep -Seconds $DowntimeSeconds
+    Start-Sleep -Duration $Downtime
     if ($Kind -in 'Suspend', 'Snapshot') {
         $null = Receive-GuestLog $Guest # what is awaited later is from after the resume
     }
-    $restore = $null
+    $restored = $null
     if ($Mode -eq 'With') {
         if ($Kind -ne 'Suspend') {
             $seconds += Invoke-Virsh ($command.Back + '--paused')
-            Update-Domain $Guest
+            Connect-Domain $Guest
         }
         $restore = Open-Restore $state
         $seconds += Invoke-Virsh resume, $Name
+        $restored = $restore | Wait-Job | Receive-Job
     }
     else {
         $seconds += Invoke-Virsh $command.Back
     }
-    Update-Domain $Guest
+    Connect-Domain $Guest
     if ($Kind -eq 'Snapshot') {
         $null = Invoke-Virsh snapshot-delete, $Name, one
     }
-    @{ Seconds = $seconds; Restored = $restore ? ($restore | Wait-Job | Receive-Job) : $null }
+    @{ Guest = $Guest; Seconds = $seconds; Restored = $restored }
 }
+
+function Invoke-ToAnotherHost($Mode) {
+    $to = "qemu+ssh://$DestinationHost/system"
+    $state = $Mode -ne 'Without' ? (Save-KvmTscState $Name | Export-KvmTscState "$Directory/$Name.json" -Force -PassThru) : $null
+    if ($Mode -eq 'Hook') {
+        Copy-Item $state "$States/$Name.json" -ToSession $Control -Force
+    }
+    $seconds = Invoke-Virsh (@('migrate', '--live', $Name, $to) + @(if ($Mode -eq 'With') { '--paused' }))
+    $restored = $null
+    if ($Mode -eq 'With') {
+        $text = Get-Content $state -Raw
+        $restore = Invoke-Command $Session -AsJob {
+            Set-Content "$using:Directory/$using:Name.json" $using:text
+            Import-KvmTscState "$using:Directory/$using:Name.json" | Restore-KvmTscState $using:Name -AtResume
+        }
+        Wait-Until "$Name is watched" {
+            Assert-Running $restore
+            Invoke-Command $Control { Test-IsWatched @{ Process = Get-Process -Id (Get-Content "/run/libvirt/qemu/$using:Name.pid") } }
+        }
+        $seconds += Invoke-Virsh '-c', $to, 'resume', $Name
+        $restored = $restore | Wait-Job | Receive-Job
+    }
+    Invoke-Command $Control { $null = Get-Domain $using:Name }
+    if ($Mode -eq 'Hook') {
+        $restored = Invoke-Command $Control { Get-Content $using:HookLog -Tail 1 } | ConvertFrom-Json
+    }
+    @{ Guest = [pscustomobject]@{ Name = $Name; Session = $Control }; Seconds = $seconds; Restored = $restored }
+}
+
+# --- one run
 
 function Invoke-Run($Kind, $Mode) {
     $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
     try {
         $before = Watch-Guest $Guest $SecondsBefore
-        $begun = $before.Host.Real
         Write-Information "${Kind}: $Mode"
-        $done = Invoke-Operation $Kind $Mode $watch
-        $resumed = Get-DomainEvent $Guest RESUME -Since $begun -Wait
-        # A process that is new has been started while the guest ran nowhere.
-        $stopped = $Kind -eq 'Snapshot' ? $null : (Get-DomainEvent $Guest STOP -Since $begun)
-        $stopped ??= [decimal] (([DateTimeOffset] $Guest.Process.StartTime).ToUnixTimeMilliseconds()) * 1000000
-        if ($Kind -eq 'Snapshot') {
-            $resumed = Get-DomainEvent $Guest RESUME -Since $stopped -Wait
-        }
+        $done = $Kind -eq 'Migrate' ? (Invoke-ToAnotherHost $Mode) : (Invoke-OnOneHost $Kind $Mode -Watch $watch)
+        $script:Guest = $done.Guest
+        # A snapshot is made in a short pause, which is not what is judged; when it is reverted to, the old process ends without a STOP.
+        $stopped = $Kind -eq 'Snapshot' ? $null : (Get-DomainEvent @{ Name = $Name } STOP -Since $before.Host.Real)
+        $stopped ??= [decimal] ([DateTimeOffset] $Guest.Process.StartTime).ToUnixTimeMilliseconds() * 1000000
+        $resumed = Use-Guest $Guest { param($there, $stopped) Get-DomainEvent $there RESUME -Since $stopped -Wait } -Arguments $stopped
         $after = Watch-Guest $Guest $SecondsAfter
         $told = @()
         if ($watch) {
-            Wait-Told $watch Corrected
+            Wait-Told $watch Corrected -AtLeast $Downtime.TotalNanoseconds # and not of the pause in which a snapshot is made
             $told = @($watch.Output | Where-Object LostNanoseconds)
         }
     }
     finally {
         if ($watch) { Close-Watch $watch }
     }
-    $residual = $done.Restored ? $done.Restored.ClockResidualNanoseconds : $told ? $told[-1].ResidualNanoseconds : 0
-    $verdict = Compare-GuestClock $before $after $stopped $resumed -ToleranceNanoseconds ([Math]::Abs($residual) + $ReadingNanoseconds)
-    ConvertTo-Row $Kind $Mode $before $after $verdict ($resumed - $stopped) $done.Seconds $told
+    $residual, $bound = $done.Restored ? @($done.Restored.ClockResidualNanoseconds, $done.Restored.ErrorBoundNanoseconds) :
+        $told ? @($told[-1].ResidualNanoseconds, $told[-1].ErrorBoundNanoseconds) : @(0, 0)
+    $judgement = $DestinationHost ? @{
+        OnAnotherHost        = $true
+        ToleranceNanoseconds = $bound + $JudgeNanoseconds
+        TolerancePpm         = $JudgePpm
+    } : @{
+        ToleranceNanoseconds = [Math]::Abs($residual) + $ReadingNanoseconds # that it is off by as much has been told
+    }
+    $verdict = Compare-GuestClock $before $after $stopped $resumed @judgement
+    ConvertTo-Row $Kind $Mode -Before $before -After $after -Verdict $verdict -Away ($resumed - $stopped) -Seconds $done.Seconds -Told $told
 }
 
 function ConvertTo-Row($Kind, $Mode, $Before, $After, $Verdict, $Away, $Seconds, $Told) {
@@ -205,36 +244,74 @@ function ConvertTo-Row($Kind, $Mode, $Before, $After, $Verdict, $Away, $Seconds,
     }
 }
 
-# What is known of the guest and its host after some seconds of the guest's.
+# What is known of a guest and its host after some seconds of the guest's.
 function Watch-Guest($Guest, [int] $Seconds) {
-    $earlier = Read-HostClock $Image
-    $before = Sync-GuestLog $Guest # lines that it had not written yet when it was stopped among them
-    foreach ($thread in 0, 1) {
-        Wait-GuestLog $Guest "^second thread=$thread " -Count $Seconds -Skip $before
-    }
-    $report = Get-GuestReport $Guest
-    @{
-        Messages    = $report.Messages
-        Log         = @(Receive-GuestLog $Guest)
-        Offsets     = @(Read-TscOffset $Guest.Process.Id)
-        HostEarlier = $earlier
-        Host        = Read-HostClock $Image
+    Use-Guest $Guest -Arguments $Image, $Seconds {
+        param($there, $image, $seconds)
+        $earlier = Read-HostClock $image
+        $before = Sync-GuestLog $there # lines that it had not written yet when it was stopped among them
+        foreach ($thread in 0, 1) {
+            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
+        }
+        $report = Get-GuestReport $there
+        @{
+            Messages    = $report.Messages
+            Log         = @(Receive-GuestLog $there)
+            Offsets     = @(Read-TscOffset $there.Process.Id)
+            HostEarlier = $earlier
+            Host        = Read-HostClock $image
+        }
     }
 }
 
+function Open-NewDomain {
+    Write-Information 'Starting the guest'
+    $script:Guest = Open-Domain $Name @Domain
+    Wait-GuestLog $Guest '^start '
+}
+
+function Close-AnyDomain {
+    if ($Guest) {
+        Use-Guest $Guest { param($there) Close-Domain $there }
+    }
+    $script:Guest = $null
+}
+
+$Guest = $null
 $null = New-Item $Directory -ItemType Directory -Force
 Initialize-Libvirt $Image
-Write-Information 'Starting the guest'
-$Guest = Open-Domain $Name -ClockSource $ClockSource
+$Session, $Control = $DestinationHost ? (New-PSSession -HostName $DestinationHost, $DestinationHost) : @($null, $null)
 try {
-    Wait-GuestLog $Guest '^start '
+    if ($Session) {
+        Invoke-Command $Session { Import-Module $using:Module }
+        Invoke-Command $Control {
+            Import-Module $using:Modules
+            Import-Module $using:Module
+            $null = New-Item $using:Directory, $using:States -ItemType Directory -Force
+            Initialize-Libvirt (& "$using:PSScriptRoot/../lab/guest/build")
+        }
+    }
     foreach ($kind in $Operation) {
         foreach ($mode in $Run) {
+            if (-not $Guest) {
+                Open-NewDomain
+            }
             Invoke-Run $kind $mode
+            if ($DestinationHost) {
+                Close-AnyDomain
+            }
         }
     }
 }
 finally {
-    Close-Domain $Guest
+    Close-AnyDomain
+    Clear-Libvirt
     Remove-Item $Directory -Recurse -ErrorAction Ignore
+    if ($Session) {
+        Invoke-Command $Control {
+            Clear-Libvirt
+            Remove-Item $using:Directory -Recurse
+        }
+        $Session, $Control | Remove-PSSession
+    }
 }

@@ -1,6 +1,6 @@
 #Requires -Version 7.6
 # Domains of libvirt that run lab/guest, operated by virsh alone. What Qemu.psm1 and ClockLog.psm1 do with the guest of a QEMU they do with a domain's: its log, its
-# console and its process are found anew by Update-Domain, since many operations make a new process of it.
+# console and its process are found anew by Connect-Domain, since many operations make a new process of it.
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
@@ -15,7 +15,7 @@ $KernelArguments = 'console=ttyS0 panic=-1 quiet pci=off acpi=off mitigations=of
 
 <#
 .SYNOPSIS
-Has libvirt running on this host, and the guest where domains may read it.
+Has libvirt running on this host, the guest where domains may read it, and listens to what QEMUs tell, until Clear-Libvirt.
 #>
 function Initialize-Libvirt([Parameter(Mandatory)] [string] $Image) {
     & "$PSScriptRoot/../../lab/libvirt"
@@ -23,6 +23,16 @@ function Initialize-Libvirt([Parameter(Mandatory)] [string] $Image) {
     Copy-Item "$Image/initramfs" "$Boot/clocklog.initramfs"
     $null = New-Item $Logs -ItemType Directory -Force
     chown libvirt-qemu $Logs
+    $script:Events = Start-Process stdbuf -ArgumentList '-oL', 'virsh', '-q', 'qemu-monitor-event', '--loop' -RedirectStandardOutput "$Logs/events" -PassThru
+}
+
+<#
+.SYNOPSIS
+Removes what Initialize-Libvirt has made.
+#>
+function Clear-Libvirt {
+    $script:Events.Kill()
+    Remove-Item $Logs, "$Boot/clocklog.*" -Recurse
 }
 
 <#
@@ -78,7 +88,6 @@ function Open-Domain {
 A domain that runs, or that has just come here.
 #>
 function Get-Domain([Parameter(Mandatory)] [string] $Name) {
-    $events = Start-Process stdbuf -ArgumentList '-oL', 'virsh', '-q', 'qemu-monitor-event', $Name, '--loop' -RedirectStandardOutput "$Logs/$Name.events" -PassThru
     $guest = [pscustomobject]@{
         Name       = $Name
         Session    = $null
@@ -88,10 +97,9 @@ function Get-Domain([Parameter(Mandatory)] [string] $Name) {
         Lines      = [Collections.Generic.List[string]]::new()
         Messages   = "/var/log/libvirt/qemu/$Name.console.log"
         Console    = $null
-        Events     = $events
     }
     Add-Guest $guest
-    Update-Domain $guest
+    Connect-Domain $guest
     $guest
 }
 
@@ -99,7 +107,7 @@ function Get-Domain([Parameter(Mandatory)] [string] $Name) {
 .SYNOPSIS
 A domain's process may be another one, and its console with it.
 #>
-function Update-Domain([Parameter(Mandatory)] $Guest) {
+function Connect-Domain([Parameter(Mandatory)] $Guest) {
     $Guest.Process = Get-Process -Id (Get-Content "/run/libvirt/qemu/$($Guest.Name).pid")
     $null = ${Guest}?.Console?.Dispose()
     # QEMU reads from a terminal that somebody has open, and looks once a second whether anybody has.
@@ -117,10 +125,9 @@ function Close-Domain([Parameter(Mandatory)] $Guest) {
     $PSNativeCommandUseErrorActionPreference = $false # it may have ended
     virsh destroy $Guest.Name *>$null
     virsh undefine $Guest.Name --managed-save --snapshots-metadata *>$null
-    $Guest.Events.Kill()
     $Guest.Console.Dispose()
     $Guest.Log.Dispose()
-    Remove-Item "$Logs/$($Guest.Name).*", "$Disks/$($Guest.Name).qcow2", $Guest.Messages -ErrorAction Ignore
+    Remove-Item "$Logs/$($Guest.Name).log", "$Disks/$($Guest.Name).qcow2", $Guest.Messages -ErrorAction Ignore
 }
 
 <#
@@ -145,7 +152,7 @@ Waits for a domain's first QMP event of a name since a moment, and returns its t
 function Get-DomainEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Name, [decimal] $Since, [switch] $Wait) {
     $found = @{ Time = $null }
     $look = {
-        $times = Select-String "^event $Name at (\d+)\.(\d+) " "$Logs/$($Guest.Name).events" | ForEach-Object {
+        $times = Select-String "^event $Name at (\d+)\.(\d+) for domain '$($Guest.Name)'" "$Logs/events" | ForEach-Object {
             [decimal] $_.Matches[0].Groups[1].Value * 1000000000 + [decimal] $_.Matches[0].Groups[2].Value * 1000
         }
         $found.Time = $times | Where-Object { $_ -ge $Since } | Select-Object -First 1
@@ -155,4 +162,4 @@ function Get-DomainEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [
     $found.Time
 }
 
-Export-ModuleMember Initialize-Libvirt, Open-Domain, Get-Domain, Update-Domain, Close-Domain, Invoke-Virsh, Get-DomainEvent
+Export-ModuleMember Initialize-Libvirt, Clear-Libvirt, Open-Domain, Get-Domain, Connect-Domain, Close-Domain, Invoke-Virsh, Get-DomainEvent
