@@ -16,7 +16,7 @@ Runs:
 Without  virsh alone
 With     by hand: Save-KvmTscState before; the domain comes back --paused; Restore-KvmTscState -AtResume waits while virsh resume is called
 Watched  virsh alone, while Watch-KvmClock -Correct runs, on one host
-Hook     virsh alone, while /etc/libvirt/hooks/qemu is service/libvirt-hook; the state was saved before
+Hook     virsh alone, while service/libvirt-hook is libvirt's hook, on the other host too; the state was saved before
 
 For each it writes an object. On another host the guest is judged by CLOCK_REALTIME of both, and may be off by the predicted bound, 50 us and 20 ppm of the time since.
 .EXAMPLE
@@ -55,6 +55,9 @@ $staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 $Module = (Test-Path $staged) ? $staged : 'KvmTsc'
 Import-Module $Module -Verbose:$false
 
+if ('Hook' -in $Run -and ($Operation -match 'Suspend|Snapshot')) {
+    throw 'libvirt calls no hook for suspend and resume, and none that tells a snapshot from a new start.'
+}
 if (('Migrate' -in $Operation) -ne [bool] $DestinationHost) {
     throw 'Migrate takes -DestinationHost, and nothing else does.'
 }
@@ -62,7 +65,10 @@ if (('Migrate' -in $Operation) -ne [bool] $DestinationHost) {
 $Name = 'web01'
 $Domain = @{ ClockSource = $ClockSource; WithoutDisk = [bool] $DestinationHost }
 $Downtime = [timespan]::FromSeconds($DowntimeSeconds)
-$Image = & "$PSScriptRoot/../lab/guest/build"
+$Build = "$PSScriptRoot/../lab/guest/build"
+$Image = & $Build
+$Hook = "$PSScriptRoot/../service/libvirt-hook"
+$ModulePath = Convert-Path "$((Get-Module KvmTsc).ModuleBase)/.."
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "Libvirt-$PID"
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
 $SecondsAfter = 3
@@ -128,7 +134,10 @@ function Close-Watch($Watch) {
 
 function Invoke-OnOneHost($Kind, $Mode, $Watch) {
     $command = $Commands[$Kind]
-    $state = $Mode -eq 'With' ? (Save-KvmTscState $Name) : $null
+    $state = $Mode -in 'With', 'Hook' ? (Save-KvmTscState $Name) : $null
+    if ($Mode -eq 'Hook') {
+        Export-KvmTscState "$States/$Name.json" $state -Force
+    }
     $seconds = Invoke-Virsh $command.Away
     if ($Kind -eq 'Suspend' -and $Watch) {
         Wait-Told $Watch Paused
@@ -152,6 +161,9 @@ function Invoke-OnOneHost($Kind, $Mode, $Watch) {
         $seconds += Invoke-Virsh $command.Back
     }
     Connect-Domain $Guest
+    if ($Mode -eq 'Hook') {
+        $restored = Get-Content $HookLog -Tail 1 | ConvertFrom-Json
+    }
     if ($Kind -eq 'Snapshot') {
         $null = Invoke-Virsh snapshot-delete, $Name, one
     }
@@ -164,6 +176,7 @@ function Invoke-ToAnotherHost($Mode) {
     if ($Mode -eq 'Hook') {
         Copy-Item $state "$States/$Name.json" -ToSession $Control -Force
     }
+    $null = Invoke-Virsh migrate-setmaxdowntime, $Name, 10000 # an emulated host's network cannot carry what is left in the usual 300 ms
     $seconds = Invoke-Virsh (@('migrate', '--live', $Name, $to) + @(if ($Mode -eq 'With') { '--paused' }))
     $restored = $null
     if ($Mode -eq 'With') {
@@ -278,17 +291,23 @@ function Close-AnyDomain {
 }
 
 $Guest = $null
-$null = New-Item $Directory -ItemType Directory -Force
+$null = New-Item $Directory, $States -ItemType Directory -Force
 Initialize-Libvirt $Image
 $Session, $Control = $DestinationHost ? (New-PSSession -HostName $DestinationHost, $DestinationHost) : @($null, $null)
 try {
+    if ('Hook' -in $Run) {
+        Add-LibvirtHook $Hook -ModulePath $ModulePath
+    }
     if ($Session) {
         Invoke-Command $Session { Import-Module $using:Module }
         Invoke-Command $Control {
             Import-Module $using:Modules
             Import-Module $using:Module
             $null = New-Item $using:Directory, $using:States -ItemType Directory -Force
-            Initialize-Libvirt (& "$using:PSScriptRoot/../lab/guest/build")
+            Initialize-Libvirt (& $using:Build)
+            if ('Hook' -in $using:Run) {
+                Add-LibvirtHook $using:Hook -ModulePath $using:ModulePath
+            }
         }
     }
     foreach ($kind in $Operation) {
@@ -305,12 +324,18 @@ try {
 }
 finally {
     Close-AnyDomain
+    if ('Hook' -in $Run) {
+        Clear-LibvirtHook
+    }
     Clear-Libvirt
-    Remove-Item $Directory -Recurse -ErrorAction Ignore
+    Remove-Item $Directory, "$States/$Name.json" -Recurse -ErrorAction Ignore
     if ($Session) {
         Invoke-Command $Control {
+            if ('Hook' -in $using:Run) {
+                Clear-LibvirtHook
+            }
             Clear-Libvirt
-            Remove-Item $using:Directory -Recurse
+            Remove-Item $using:Directory, "$using:States/$using:Name.json" -Recurse -ErrorAction Ignore
         }
         $Session, $Control | Remove-PSSession
     }

@@ -10,6 +10,7 @@ $env:LIBVIRT_DEFAULT_URI = 'qemu:///system'
 
 $Boot = '/var/lib/libvirt/boot'
 $Disks = '/var/lib/libvirt/images'
+$Hook = '/etc/libvirt/hooks/qemu'
 $Logs = '/var/log/libvirt/clocks' # a domain's AppArmor profile lets its QEMU write /var/log/libvirt/**/NAME.log
 $KernelArguments = 'console=ttyS0 panic=-1 quiet pci=off acpi=off mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on'
 
@@ -33,6 +34,41 @@ Removes what Initialize-Libvirt has made.
 function Clear-Libvirt {
     $script:Events.Kill()
     Remove-Item $Logs, "$Boot/clocklog.*" -Recurse
+}
+
+<#
+.SYNOPSIS
+Has libvirt call a script for what becomes of its domains, until Clear-LibvirtHook. It is given the environment of this PowerShell, which has its module elsewhere than for all users.
+#>
+function Add-LibvirtHook([Parameter(Mandatory)] [string] $Path, [string] $ModulePath) {
+    if (Test-Path $Hook) {
+        throw "This host has a hook of its own: $Hook."
+    }
+    $environment = @{ PATH = $env:PATH; DOTNET_ROOT = $env:DOTNET_ROOT; PSModulePath = $ModulePath }
+    $first, $rest = Get-Content $Path
+    Set-Content $Hook @($first; ($environment.Keys.ForEach({ "export $_='$($environment[$_])'" })); $rest)
+    chmod 755 $Hook
+    Invoke-LibvirtReload
+}
+
+<#
+.SYNOPSIS
+Removes it.
+#>
+function Clear-LibvirtHook {
+    Remove-Item $Hook
+    Invoke-LibvirtReload
+}
+
+# libvirtd looks for hooks when it starts, and then.
+function Invoke-LibvirtReload {
+    kill -HUP (Get-Content /run/libvirtd.pid)
+    Start-Sleep -Seconds 1
+    $PSNativeCommandUseErrorActionPreference = $false
+    Wait-Until 'libvirt answers' {
+        $null = virsh version 2>&1
+        $LASTEXITCODE -eq 0
+    }
 }
 
 <#
@@ -162,4 +198,4 @@ function Get-DomainEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [
     $found.Time
 }
 
-Export-ModuleMember Initialize-Libvirt, Clear-Libvirt, Open-Domain, Get-Domain, Connect-Domain, Close-Domain, Invoke-Virsh, Get-DomainEvent
+Export-ModuleMember Initialize-Libvirt, Clear-Libvirt, Add-LibvirtHook, Clear-LibvirtHook, Open-Domain, Get-Domain, Connect-Domain, Close-Domain, Invoke-Virsh, Get-DomainEvent
