@@ -22,7 +22,8 @@ function Initialize-Libvirt([Parameter(Mandatory)] [string] $Image) {
     & "$PSScriptRoot/../../lab/libvirt"
     Copy-Item "$Image/kernel" "$Boot/clocklog.kernel"
     Copy-Item "$Image/initramfs" "$Boot/clocklog.initramfs"
-    $null = New-Item $Logs -ItemType Directory -Force
+    Remove-Item $Logs -Recurse -ErrorAction Ignore # of one that was killed
+    $null = New-Item $Logs -ItemType Directory
     chown libvirt-qemu $Logs
     $script:Events = Start-Process stdbuf -ArgumentList '-oL', 'virsh', '-q', 'qemu-monitor-event', '--loop' -RedirectStandardOutput "$Logs/events" -PassThru
 }
