@@ -22,8 +22,8 @@ function Initialize-Libvirt([Parameter(Mandatory)] [string] $Image) {
     & "$PSScriptRoot/../../lab/libvirt"
     Copy-Item "$Image/kernel" "$Boot/clocklog.kernel"
     Copy-Item "$Image/initramfs" "$Boot/clocklog.initramfs"
-    Remove-Item $Logs -Recurse -ErrorAction Ignore # of one that was killed
-    $null = New-Item $Logs -ItemType Directory
+    Remove-Item $Logs -Recurse -Force -ErrorAction Ignore # of one that was killed
+    $null = New-Item $Logs -ItemType Directory -Force
     chown libvirt-qemu $Logs
     $script:Events = Start-Process stdbuf -ArgumentList '-oL', 'virsh', '-q', 'qemu-monitor-event', '--loop' -RedirectStandardOutput "$Logs/events" -PassThru
 }
@@ -34,7 +34,7 @@ Removes what Initialize-Libvirt has made.
 #>
 function Clear-Libvirt {
     $script:Events.Kill()
-    Remove-Item $Logs, "$Boot/clocklog.*" -Recurse
+    Remove-Item $Logs, "$Boot/clocklog.*" -Recurse -Force
 }
 
 <#
@@ -164,7 +164,7 @@ function Close-Domain([Parameter(Mandatory)] $Guest) {
     virsh undefine $Guest.Name --managed-save --snapshots-metadata *>$null
     $Guest.Console.Dispose()
     $Guest.Log.Dispose()
-    Remove-Item "$Logs/$($Guest.Name).log", "$Disks/$($Guest.Name).qcow2", $Guest.Messages -ErrorAction Ignore
+    Remove-Item "$Logs/$($Guest.Name).log", "$Disks/$($Guest.Name).qcow2", $Guest.Messages -Force -ErrorAction Ignore
 }
 
 <#
