@@ -54,7 +54,7 @@ Describe 'A domain of libvirt' -Tag Kvm {
             Set-Content "$TestDrive/hook" @'
 #!/bin/bash
 there='no QEMU'
-if qemu=$(cat "/run/libvirt/qemu/$1.pid" 2>/dev/null); then
+if qemu=$(cat "/run/libvirt/qemu/$1.pid" 2>/dev/null) && [[ -d /proc/$qemu ]]; then
     exits=$(cat /sys/kernel/debug/kvm/"$qemu"-*/exits)
     there='yet to run'
     ((exits == 0)) || there='has run'
