@@ -32,10 +32,15 @@ $Commands = @{
     Snapshot    = ('snapshot-create-as', $Name, 'one'), ('snapshot-revert', $Name, 'one'), ('snapshot-delete', $Name, 'one')
 }
 
+# It writes a line for each event.
+Set-Content "$Directory/watch.ps1" @"
+Import-Module '$Root/out/KvmTsc/KvmTsc.psd1'
+Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/lines' | ForEach-Object { "`$(`$_.Event) `$(`$_.Reason)" >>`$args[0] }
+"@
+
 function Open-Watch {
     $log = "$Directory/$([guid]::NewGuid())"
-    $watch = "Import-Module '$Root/out/KvmTsc/KvmTsc.psd1'; Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/lines' | ForEach-Object { `"`$(`$_.Event) `$(`$_.Reason)`" >>'$log' }"
-    $process = Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-Command', $watch -PassThru
+    $process = Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-File', "$Directory/watch.ps1", $log -PassThru
     Wait-Until 'it watches' { (Test-Path $log) -and (Select-String '^Found' $log -Quiet) }
     @{ Process = $process; Log = $log }
 }
