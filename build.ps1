@@ -127,6 +127,14 @@ function Get-PesterCommand([string] $Tier, [string[]] $File = @()) {
         ($File | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" })
 }
 
+# What has libvirt on an emulated host, and AppArmor; nothing where packages cannot be had.
+function Get-LibvirtOption {
+    if ((Get-Command apt-get -CommandType Application -ErrorAction Ignore) -and (& $Lab where) -eq 'emulate') {
+        'libvirt-daemon-system', 'libvirt-clients', 'qemu-utils', 'apparmor' | ForEach-Object { '--with', $_ }
+        'apparmor=1', 'security=apparmor' | ForEach-Object { '--append', $_ }
+    }
+}
+
 function Get-CheckTier {
     @{ Name = 'engine: units and simulated hosts'; Command = "$PSScriptRoot/tests/engine.sh", 'unit' }
     @{ Name = 'cmdlets on this machine, help, lint'; Command = Get-PesterCommand Host }
@@ -135,13 +143,18 @@ function Get-CheckTier {
 function Get-TestTier {
     $ofTwoHosts = 'Fleet', 'TwoHosts', 'TwoHostsQemu' # in this order: one leaves a host's clock wrong, the last takes a host down
     $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1").Name -replace '\.Tests\.ps1$'
-    $others = $all.Where({ $_ -notin $ofTwoHosts })
+    $libvirt = @(Get-LibvirtOption)
+    $apart = @('LibvirtMigration') + @(if ($libvirt) { 'Libvirt' }) # the first has two hosts, and is of Soak; the other is skipped by name where libvirt is missing
+    $others = $all.Where({ $_ -notin $ofTwoHosts + $apart })
     $asTraced = '--append', 'proc_mem.force_override=ptrace'
     $exporter = (Get-Command apt-get -CommandType Application -ErrorAction Ignore) ? @('--with', 'prometheus-node-exporter') : @() # its test is skipped else
 
     # The longest first. Attaching is tried with each of what kernels allow writers of /proc/PID/mem: all by default, what they trace, nothing.
     @{ Name = 'cmdlets on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofTwoHosts) ('--hosts', 'h1,h2' + $WithoutRandomAddresses) }
     @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) ($exporter + $WithoutRandomAddresses) }
+    if ($libvirt) {
+        @{ Name = 'libvirt on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm Libvirt) ($libvirt + $WithoutRandomAddresses) }
+    }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'control', 'attach' $asTraced }
     @{ Name = 'nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH', 'kill', 'watch', 'guard', 'errors' $asTraced }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel', 'selinux' }
@@ -154,6 +167,11 @@ function Get-SoakTier {
     @{ Name = 'engine: 100,000 worlds'; Command = 'env', 'KVMTSC_WORLDS=100000', "$PSScriptRoot/tests/engine.sh", 'unit' }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' ('--timeout', '14000') }
     @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock) ('--timeout', '14000' + $WithoutRandomAddresses) }
+    $libvirt = @(Get-LibvirtOption)
+    if ($libvirt) {
+        @{ Name = 'libvirt on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long Libvirt) ($libvirt + $WithoutRandomAddresses) }
+        @{ Name = 'libvirt on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Long LibvirtMigration) ('--hosts', 'h1,h2' + $libvirt + $WithoutRandomAddresses) }
+    }
 }
 
 # Each kernel with each setting: the engine, attaching, and QEMU guests, on one of them watched.

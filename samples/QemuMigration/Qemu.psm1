@@ -136,6 +136,14 @@ function Get-Guest([Parameter(Mandatory)] [string] $Name) {
 
 <#
 .SYNOPSIS
+Makes a guest known here that was opened otherwise.
+#>
+function Add-Guest([Parameter(Mandatory)] $Guest) {
+    $Guests[$Guest.Name] = $Guest
+}
+
+<#
+.SYNOPSIS
 Ends the QEMU of a guest.
 #>
 function Close-Guest([Parameter(Mandatory)] $Guest) {
@@ -296,4 +304,4 @@ function Get-GuestReport([Parameter(Mandatory)] $Guest) {
     }
 }
 
-Export-ModuleMember Open-Guest, Open-Qemu, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Test-IsWatched, Receive-GuestLog, Wait-GuestLog, Sync-GuestLog, Get-GuestReport
+Export-ModuleMember Open-Guest, Open-Qemu, Add-Guest, Get-Guest, Use-Guest, Close-Guest, Invoke-Qmp, Wait-QmpEvent, Wait-Migration, Wait-Until, Test-IsWatched, Receive-GuestLog, Wait-GuestLog, Sync-GuestLog, Get-GuestReport
