@@ -313,8 +313,10 @@ static void cloud_hypervisor_boot(void)
     cloud_hypervisor_start();
 }
 
+// The older one reads the clock before the vCPUs stand still, so that what it writes later is a little less than what their guest may have read.
 static void cloud_hypervisor_pause(void)
 {
+    saved_clock = get_clock();
     pause_signalled = 1;
     for (int i = 0; i < vcpu_count; i++)
         signal_thread(*runners[i].thread, kick_signal());
@@ -325,7 +327,8 @@ static void cloud_hypervisor_pause(void)
             sleep_ms(1);
             signal_thread(*runners[i].thread, kick_signal());
         }
-    saved_clock = get_clock();
+    if (!options.older)
+        saved_clock = get_clock();
     has_saved_clock = true;
 }
 
