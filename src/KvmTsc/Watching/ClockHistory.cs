@@ -92,7 +92,7 @@ internal sealed class ClockHistory
             <= NoticeableNanoseconds => new ClockVerdict(moved ? ClockChange.TscMoved : ClockChange.None, lost, null),
             _ when !moved && (byGuest || offsetsWritten is null) => new ClockVerdict(ClockChange.SetBack, lost, current),
             _ when byGuest => new ClockVerdict(ClockChange.Unknown, lost, null),
-            _ => PutBack(now, lost, offsetsWritten, clockSet),
+            _ => PutBack(now, lost, offsetsWritten, clockSet, isSuccessor),
         };
     }
 
@@ -105,26 +105,32 @@ internal sealed class ClockHistory
         var host = now.Clock.HostTsc;
         KvmTscState[] possible = [.. _lines.Where(line => now.Clock.Clock >= LeastNanoseconds
             && Math.Abs((double)TscArithmetic.Distance(now.Clock.Clock, ClockAt(line, host))) <= s_mostBeside.TotalNanoseconds
-            && Behind(line) > NoticeableNanoseconds)];
-        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last)) ? new ClockVerdict(ClockChange.SetBack, Behind(last), last) : null;
-
-        // By how much the vCPU that is least behind that line's is, in nanoseconds.
-        long Behind(KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
-            ? (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(values.Offset, unchecked((ulong)vcpu.OffsetTicks)), vcpu.TscKHz)
-            : 0);
+            && Behind(now, line) > NoticeableNanoseconds)];
+        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last)) ? new ClockVerdict(ClockChange.SetBack, Behind(now, last), last) : null;
     }
+
+    /// <summary>By how much the TSC of the vCPU that is least behind that line's is, in nanoseconds.</summary>
+    private static long Behind(TscSnapshot now, KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
+        ? (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(values.Offset, unchecked((ulong)vcpu.OffsetTicks)), vcpu.TscKHz)
+        : 0);
 
     /// <summary>
     /// The guest has clocks of an earlier moment: that line is its own of which they are a point, but for the time between the savings of both. Where lines with
-    /// different TSCs may be it, as of a guest that was reset when it had run for a minute, it is none.
+    /// different TSCs may be it, as of a guest that was reset when it had run for a minute, it is none. In a new process kvmclock may also be of long before the TSC: of when
+    /// somebody had paused it, or, with crosvm, of its first pause ever.
     /// </summary>
-    private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet)
+    private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet, bool isSuccessor)
     {
         var host = now.Clock.HostTsc;
-        KvmTscState[] possible = [.. _lines.Where(line => After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= s_mostAfter.TotalSeconds)];
+        KvmTscState[] possible = Possible(s_mostAfter);
+        if (possible.Length == 0 && isSuccessor)
+            possible = [.. Possible(TimeSpan.MaxValue).Where(line => Behind(now, line) > NoticeableNanoseconds)];
         return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last))
             ? new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(last, host)), last)
             : new ClockVerdict(ClockChange.Unknown, lost, null);
+
+        KvmTscState[] Possible(TimeSpan mostAfter) =>
+            [.. _lines.Where(line => After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= mostAfter.TotalSeconds)];
 
         // By how many seconds the TSC that was written is later than the line's when its kvmclock was what was set.
         double? After(KvmTscState line)

@@ -230,6 +230,17 @@ public sealed class ClockHistoryTests
     }
 
     [Fact]
+    public void A_new_process_may_have_kvmclock_of_long_before_its_TSC()
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save(TimeSpan.FromHours(3)); // it was paused all the while, or once, with crosvm
+        guest.Run(TimeSpan.FromMinutes(5));
+        guest.Load(snapshot);
+        Assert.Equal((ClockChange.Unknown, null), (guest.Judge().Change, guest.Judge().Line));
+        Assert.Equal((ClockChange.SetBack, guest.First), (guest.Judge(isSuccessor: true).Change, guest.Judge(isSuccessor: true).Line));
+    }
+
+    [Fact]
     public void A_new_process_whose_guest_has_a_later_TSC_is_no_successor()
     {
         var guest = new Guest();
