@@ -72,12 +72,13 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     Copy-Item "$PSScriptRoot/service" $Stage -Recurse
 }
 
-# The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.
+# The samples' guest, and the VMM that stands in for others, which a lab would build anew each time. Where this cannot be done, they will say so.
 function Invoke-GuestBuild {
     try {
         Write-News 'Preparing the lab and its guest'
         & $Lab exec --cpus 1 -- true # which brings the guest's kernel
         $null = & "$PSScriptRoot/lab/guest/build"
+        $null = & "$PSScriptRoot/tests/Vmm/build"
     }
     catch {
         Write-Warning "The lab's guest was not built: $_"

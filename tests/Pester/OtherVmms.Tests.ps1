@@ -11,7 +11,7 @@ BeforeDiscovery {
         @{ Name = 'fr01'; Variant = ' (clock_realtime)'; Restored = 'Near' } + $firecracker
         @{ Name = 'ch01'; Variant = ''; Restored = 'Near' } + $cloud
         @{ Name = 'co01'; Variant = ' 52'; Restored = 'Pause' } + $cloud
-        @{ Name = 'cr01'; Variant = ' (--suspended)'; Restored = 'More' } + $crosvm # it was paused before: its snapshot has the clock of that
+        @{ Name = 'cr01'; Variant = ' (--suspended)'; Restored = 'More' } + $crosvm # which was paused before
         @{ Name = 'cd01'; Variant = ''; Restored = 'More'; RunsAtOnce = $true } + $crosvm
         @{ Name = 'kt01'; Variant = ''; Vmm = 'kvmtool'; Program = 'lkvm'; Boot = ''; Names = 'kvm-vcpu-{0}'; Paused = 'None'; Tells = $false; Restored = $null }
     )
@@ -136,6 +136,11 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                 $script:offsets, $script:states, $script:results = @{}, @{}, @{}
                 $script:saved = $Vmms.Where({ $_.Restored })
                 $all = $saved.Name
+
+                # What crosvm keeps of its first pause goes into each snapshot.
+                $paused = $Vmms.Where({ $_.Name -eq 'cr01' })[0]
+                Suspend-Vmm $paused
+                Resume-Vmm $paused
 
                 # Under a watch.
                 $watch = Open-Watch @{ Correct = $true; Confirm = $false }
