@@ -147,7 +147,7 @@ function Get-TestTier {
 function Get-SoakTier {
     @{ Name = 'engine: 100,000 worlds'; Command = 'env', 'KVMTSC_WORLDS=100000', "$PSScriptRoot/tests/engine.sh", 'unit' }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' ('--timeout', '14000') }
-    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock) ('--timeout', '14000' + $WithoutRandomAddresses) }
+    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock, OtherVmms) ('--timeout', '14000' + $WithoutRandomAddresses) }
 }
 
 # Each kernel with each setting: the engine, attaching, and QEMU guests, on one of them watched.

@@ -139,6 +139,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
 
                 # What crosvm keeps of its first pause goes into each snapshot.
                 $paused = $Vmms.Where({ $_.Name -eq 'cr01' })[0]
+                Wait-Grown cr01
                 Suspend-Vmm $paused
                 Resume-Vmm $paused
 
@@ -219,6 +220,38 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
         It 'is left alone where its clocks look like those of a new guest: crosvm, not suspended' {
             ($events | Where-Object { $_.VMName -eq 'cd01' }).Event | Should-NotContainCollection Corrected
             Assert-Loss $losses.Watched['cd01'] More Clock
+        }
+    }
+
+    # As it is written, with other directories.
+    Context 'by docs/recipes.md' -Tag Long {
+        It 'costs a guest of <Heading> nothing' -ForEach @(
+            @{ Heading = 'Firecracker'; Run = '/run/firecracker'; Start = 'firecracker --id web01 --api-sock {0} --config-file none' }
+            @{ Heading = 'cloud-hypervisor'; Run = '/run/ch'; Start = 'cloud-hypervisor --api-socket path={0} --kernel none' }
+        ) {
+            $text = Get-Content "$PSScriptRoot/../../docs/recipes.md" -Raw
+            $recipe = [regex]::Match($text, "(?ms)^## $Heading`n.*?^``````bash`n(.*?)^``````").Groups[1].Value
+            $null = New-Item "$TestDrive/web01" -ItemType Directory -Force
+            $script = $recipe.Replace($Run, $TestDrive).Replace('/srv/snapshots', $TestDrive).Replace('pwsh -NoProfile -c "', "pwsh -NoProfile -c `"Import-Module '$(Get-ManifestPath)'; ")
+            Set-Content "$TestDrive/recipe" $script
+            $env:PATH, $path = "${programs}:$env:PATH", $env:PATH
+            try {
+                $first = Start-Process bash '-c', "'exec $($Start -f "$TestDrive/web01.sock")'" -PassThru
+                $processes['web01'] = $first
+                Wait-Until 'it listens' { Test-Path "$TestDrive/web01.sock" }
+                Wait-Samples web01
+                $null = Invoke-Vmm web01 clear
+                bash -e "$TestDrive/recipe" 2>&1 | Out-File "$TestDrive/said"
+                "$LASTEXITCODE $(Get-Content "$TestDrive/said" -Raw)" | Should-MatchString '^0 '
+            }
+            finally {
+                $env:PATH = $path
+            }
+            $processes['web01'] = Get-Process -Id (Get-KvmVM web01).ProcessId
+            Wait-Samples web01
+            Assert-Loss (Get-Loss web01) None Clock
+            Assert-Loss (Get-Loss web01) None Tsc
+            Close-Vmm web01
         }
     }
 }
