@@ -151,11 +151,18 @@ function Resume-Vmm([hashtable] $Vmm) {
 # Until a watch has told an event of each of some VMs, from those on that were seen.
 function Wait-ToldOfAll([hashtable] $Watch, [string] $What, [string[]] $Name) {
     foreach ($one in $Name) {
-        Wait-Until "the watch tells that $one is $What" {
-            for ($i = $Watch.Seen; $i -lt $Watch.Events.Count; $i++) { # whoever enumerates them waits for more
-                if ($Watch.Events[$i].Event -eq $What -and $Watch.Events[$i].VMName -eq $one) { return $true }
+        $told = [Collections.Generic.List[string]]::new()
+        try {
+            Wait-Until "the watch tells that $one is $What" {
+                $told.Clear()
+                for ($i = $Watch.Seen; $i -lt $Watch.Events.Count; $i++) { # whoever enumerates them waits for more
+                    if ($Watch.Events[$i].VMName -eq $one) { $told.Add("$($Watch.Events[$i].Event) $($Watch.Events[$i].Reason)".Trim()) }
+                }
+                $told -contains $What
             }
-            $false
+        }
+        catch {
+            throw "$_ It told: $($told -join ', ')"
         }
     }
 }
