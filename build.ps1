@@ -79,12 +79,13 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     Copy-Item "$PSScriptRoot/service" $Stage -Recurse
 }
 
-# The samples' guest, which a lab would build anew each time. Where this cannot be done, they will say so.
+# The samples' guest, and the VMM that stands in for others, which a lab would build anew each time. Where this cannot be done, they will say so.
 function Invoke-GuestBuild {
     try {
         Write-News 'Preparing the lab and its guest'
         & $Lab exec --cpus 1 -- true # which brings the guest's kernel
         $null = & "$PSScriptRoot/lab/guest/build"
+        $null = & "$PSScriptRoot/tests/Vmm/build"
     }
     catch {
         Write-Warning "The lab's guest was not built: $_"
@@ -166,7 +167,7 @@ function Get-TestTier {
 function Get-SoakTier {
     @{ Name = 'engine: 100,000 worlds'; Command = 'env', 'KVMTSC_WORLDS=100000', "$PSScriptRoot/tests/engine.sh", 'unit' }
     @{ Name = 'attaching does no harm'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'FULL' ('--timeout', '14000') }
-    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock) ('--timeout', '14000' + $WithoutRandomAddresses) }
+    @{ Name = 'QEMU guests on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long QemuMigration, Watch-KvmClock, OtherVmms) ('--timeout', '14000' + $WithoutRandomAddresses) }
     $libvirt = @(Get-LibvirtOption)
     if ($libvirt) {
         @{ Name = 'libvirt on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Long Libvirt) ($libvirt + $WithoutRandomAddresses) }

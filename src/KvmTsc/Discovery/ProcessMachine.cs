@@ -44,8 +44,11 @@ public sealed class ProcessMachine : HostMachine
     /// <inheritdoc/>
     public override HostTscTraits HostTsc => s_hostTsc.Value;
 
-    /// <summary>Whether its guest ever ran, by debugfs; taken for granted where that cannot be read.</summary>
-    public override bool GuestHasRun => VcpuIds.Any(id => Debugfs?.ReadThread(id) != 0);
+    /// <summary>
+    /// Whether its guest ever ran, by debugfs; taken for granted where that cannot be read. A VMM may have entered KVM for its vCPUs and come back from there without having
+    /// entered the guest, as cloud-hypervisor does with one that it has restored (immediate_exit).
+    /// </summary>
+    public override bool GuestHasRun => Debugfs?.ReadExits() != 0 && VcpuIds.Any(id => Debugfs?.ReadThread(id) != 0);
 
     /// <summary>Whether only the order of the process's descriptors tells its vCPUs from those of the process's other VMs.</summary>
     public bool IsAssignedByOrder => Found.IsByOrder;

@@ -43,6 +43,9 @@ internal sealed class ClockHistory
 
     private static readonly TimeSpan s_mostAfter = TimeSpan.FromSeconds(60);
 
+    /// <summary>How far a VMM may move kvmclock beside its line by CLOCK_REALTIME, which somebody may have set, or slewed, meanwhile.</summary>
+    private static readonly TimeSpan s_mostBeside = TimeSpan.FromSeconds(1);
+
     /// <summary>A guest whose kvmclock is less begins anew: both clocks at nothing are a point of every line.</summary>
     private const ulong LeastNanoseconds = 5_000_000_000;
 
@@ -71,7 +74,8 @@ internal sealed class ClockHistory
     /// <param name="offsetsWritten">The host's TSC when offsets were last written since the last judgement, null if they were not.</param>
     /// <param name="clockSet">The host's TSC when kvmclock was set, null if that is not known.</param>
     /// <param name="byGuest">Whether it was the guest itself that wrote them: it is not put back to an earlier moment then, whatever its TSC looks like.</param>
-    public ClockVerdict Judge(TscSnapshot now, ulong? offsetsWritten, ulong? clockSet, bool byGuest = false)
+    /// <param name="isSuccessor">Whether all that is known is of another process, whose VM this one may be.</param>
+    public ClockVerdict Judge(TscSnapshot now, ulong? offsetsWritten, ulong? clockSet, bool byGuest = false, bool isSuccessor = false)
     {
         if (!now.HasTriple)
             return new ClockVerdict(ClockChange.MasterClockLost, 0, null);
@@ -80,27 +84,53 @@ internal sealed class ClockHistory
         var lost = TscArithmetic.Distance(now.Clock.Clock, ClockAt(current, now.Clock.HostTsc));
         var moved = current.Vcpus.Any(vcpu => !now.Vcpus.TryGetValue(vcpu.VcpuId, out var values)
             || values.Offset != unchecked((ulong)vcpu.OffsetTicks) || values.KHz != vcpu.TscKHz);
+        if (isSuccessor && moved && MovedOn(now) is { } movedOn)
+            return movedOn;
         return lost switch
         {
             < -NoticeableNanoseconds => new ClockVerdict(ClockChange.SetForward, lost, null),
             <= NoticeableNanoseconds => new ClockVerdict(moved ? ClockChange.TscMoved : ClockChange.None, lost, null),
             _ when !moved && (byGuest || offsetsWritten is null) => new ClockVerdict(ClockChange.SetBack, lost, current),
             _ when byGuest => new ClockVerdict(ClockChange.Unknown, lost, null),
-            _ => PutBack(now, lost, offsetsWritten, clockSet),
+            _ => PutBack(now, lost, offsetsWritten, clockSet, isSuccessor),
         };
     }
 
     /// <summary>
-    /// The guest has clocks of an earlier moment: that line is its own of which they are a point, but for the time between the savings of both. Where lines with
-    /// different TSCs may be it, as of a guest that was reset when it had run for a minute, it is none.
+    /// Its VMM has moved kvmclock on by CLOCK_REALTIME, and not the TSC (Firecracker when asked to, cloud-hypervisor): a guest that begins has no kvmclock that is by chance that
+    /// of a line. What it lost is its TSC.
     /// </summary>
-    private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet)
+    private ClockVerdict? MovedOn(TscSnapshot now)
     {
         var host = now.Clock.HostTsc;
-        KvmTscState[] possible = [.. _lines.Where(line => After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= s_mostAfter.TotalSeconds)];
+        KvmTscState[] possible = [.. _lines.Where(line => now.Clock.Clock >= LeastNanoseconds
+            && Math.Abs((double)TscArithmetic.Distance(now.Clock.Clock, ClockAt(line, host))) <= s_mostBeside.TotalNanoseconds
+            && Behind(now, line) > NoticeableNanoseconds)];
+        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last)) ? new ClockVerdict(ClockChange.SetBack, Behind(now, last), last) : null;
+    }
+
+    /// <summary>By how much the TSC of the vCPU that is least behind that line's is, in nanoseconds.</summary>
+    private static long Behind(TscSnapshot now, KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
+        ? (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(values.Offset, unchecked((ulong)vcpu.OffsetTicks)), vcpu.TscKHz)
+        : 0);
+
+    /// <summary>
+    /// The guest has clocks of an earlier moment: that line is its own of which they are a point, but for the time between the savings of both. Where lines with
+    /// different TSCs may be it, as of a guest that was reset when it had run for a minute, it is none. In a new process kvmclock may also be of long before the TSC: of when
+    /// somebody had paused it, or, with crosvm, of its first pause ever.
+    /// </summary>
+    private ClockVerdict PutBack(TscSnapshot now, long lost, ulong? offsetsWritten, ulong? clockSet, bool isSuccessor)
+    {
+        var host = now.Clock.HostTsc;
+        KvmTscState[] possible = Possible(s_mostAfter);
+        if (possible.Length == 0 && isSuccessor)
+            possible = [.. Possible(TimeSpan.MaxValue).Where(line => Behind(now, line) > NoticeableNanoseconds)];
         return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last))
             ? new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(last, host)), last)
             : new ClockVerdict(ClockChange.Unknown, lost, null);
+
+        KvmTscState[] Possible(TimeSpan mostAfter) =>
+            [.. _lines.Where(line => After(line) is { } after && after >= -s_mostBefore.TotalSeconds && after <= mostAfter.TotalSeconds)];
 
         // By how many seconds the TSC that was written is later than the line's when its kvmclock was what was set.
         double? After(KvmTscState line)

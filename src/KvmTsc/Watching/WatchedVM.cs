@@ -267,7 +267,7 @@ internal sealed class WatchedVM : IDisposable
     {
         // At its first entry into the guest KVM's master clock is not on yet; which line it is of can be told within some microseconds all the same.
         var judged = IsSuccessor && !now.HasTriple ? now.At(Machine.HostNow) : now;
-        var verdict = History.Judge(judged, _offsetsWritten, _clockSet, byGuest);
+        var verdict = History.Judge(judged, _offsetsWritten, _clockSet, byGuest, IsSuccessor);
         if (IsSuccessor && (verdict is { Change: not (ClockChange.None or ClockChange.SetBack) } || (verdict.Change == ClockChange.SetBack && MayHaveBegunAnew(judged))))
         {
             History.Clear(); // another VM of that name, or another life of it

@@ -212,6 +212,53 @@ public sealed class ClockHistoryTests
         Assert.Equal(ClockChange.MasterClockLost, guest.Judge().Change);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(300_000_000)] // CLOCK_REALTIME was set meanwhile
+    [InlineData(-300_000_000)]
+    public void A_guest_that_a_new_process_gave_the_time_on_kvmclock_alone_gets_its_TSC(long beside)
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save();
+        guest.Run(TimeSpan.FromMinutes(2));
+        guest.Load(snapshot);
+        guest.SetClock(unchecked(guest.ClockOfFirst + (ulong)beside));
+        var verdict = guest.Judge(isSuccessor: true);
+        Assert.Equal((ClockChange.SetBack, guest.First), (verdict.Change, verdict.Line));
+        Assert.InRange(verdict.LostNanoseconds, 120 * Second, 123 * Second); // of its TSC
+        Assert.NotEqual(guest.First, guest.Judge().Line); // in its own process it may have been reset
+    }
+
+    [Fact]
+    public void A_new_process_may_have_kvmclock_of_long_before_its_TSC()
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save(TimeSpan.FromHours(3)); // it was paused all the while, or once, with crosvm
+        guest.Run(TimeSpan.FromMinutes(5));
+        guest.Load(snapshot);
+        Assert.Equal((ClockChange.Unknown, null), (guest.Judge().Change, guest.Judge().Line));
+        Assert.Equal((ClockChange.SetBack, guest.First), (guest.Judge(isSuccessor: true).Change, guest.Judge(isSuccessor: true).Line));
+    }
+
+    [Fact]
+    public void A_new_process_whose_guest_has_a_later_TSC_is_no_successor()
+    {
+        var guest = new Guest();
+        guest.WriteTsc(guest.Machine.VM.Vcpus[0].GuestTscNow + (5UL * (ulong)Second));
+        Assert.Equal(ClockChange.TscMoved, guest.Judge(isSuccessor: true).Change);
+    }
+
+    [Fact]
+    public void A_new_process_whose_kvmclock_is_far_from_its_line_is_no_successor()
+    {
+        var guest = new Guest();
+        var snapshot = guest.Save();
+        guest.Run(TimeSpan.FromMinutes(2));
+        guest.Load(snapshot);
+        guest.SetClock(guest.ClockOfFirst - (5UL * (ulong)Second));
+        Assert.Equal(ClockChange.Unknown, guest.Judge(isSuccessor: true).Change);
+    }
+
     private sealed record Snapshot(ulong Clock, ulong GuestTsc);
 
     private sealed class Guest
@@ -248,7 +295,11 @@ public sealed class ClockHistoryTests
             return line;
         }
 
-        public ClockVerdict Judge() => History.Judge(TscSnapshot.Of(Machine).Take(CancellationToken.None).Result, _offsetsWritten, _clockSet, _byGuest);
+        public ClockVerdict Judge(bool isSuccessor = false) =>
+            History.Judge(TscSnapshot.Of(Machine).Take(CancellationToken.None).Result, _offsetsWritten, _clockSet, _byGuest, isSuccessor);
+
+        /// <summary>kvmclock, had nobody touched it.</summary>
+        public ulong ClockOfFirst => First.ClockNanoseconds + (Host.Tsc - First.HostTsc);
 
         /// <summary>As QEMU does it with stop and cont.</summary>
         public void Pause(TimeSpan time)
@@ -310,7 +361,7 @@ public sealed class ClockHistoryTests
             Assert.Equal((ClockChange.None, true), (now.Change, Math.Abs(now.LostNanoseconds) < 20));
         }
 
-        private void WriteTsc(ulong value)
+        public void WriteTsc(ulong value)
         {
             var offset = unchecked(value - Host.Tsc);
             _offsetsWritten = Host.Tsc;

@@ -1,0 +1,183 @@
+# The stand-ins for VMMs that are not QEMU (tests/Vmm): started, spoken to by their APIs, and what their guests have logged. Dot-source it after Common.ps1 and Watching.ps1.
+$script:processes = @{}
+$script:programs = if (Get-Command cc -CommandType Application -ErrorAction Ignore) { & "$PSScriptRoot/../Vmm/build" }
+
+function Get-SocketPath([string] $Name) {
+    "$TestDrive/$Name.sock"
+}
+
+# Starts a VMM as its command line has it, and waits for its API.
+function Open-Vmm([hashtable] $Vmm, [string] $Options) {
+    $socket = Get-SocketPath $Vmm.Name
+    $line = switch ($Vmm.Program) {
+        firecracker { "--id $($Vmm.Name) --api-sock $socket" }
+        cloud-hypervisor { "--api-socket path=$socket" }
+        crosvm { "run --name $($Vmm.Name) -s $socket" }
+        lkvm { "run --name $($Vmm.Name) --sock $socket" }
+    }
+    $process = Start-Process "$programs/$($Vmm.Program)" "$line $Options" -PassThru -RedirectStandardError "$TestDrive/$($Vmm.Name).errors"
+    $processes[$Vmm.Name] = $process
+    $null = $process.Handle # else its exit code is not kept
+    Wait-Until "$($Vmm.Name) listens" {
+        if ($process.HasExited) { throw "$($Vmm.Name) ended with $($process.ExitCode): $(Get-Content "$TestDrive/$($Vmm.Name).errors" -Raw)" }
+        Test-Path $socket
+    }
+}
+
+# A request, as `curl --unix-socket` sends it, which takes half a second to start on an emulated host.
+function Invoke-Vmm([string] $Name, [string] $Path, [string] $Method = 'GET', [string] $Body) {
+    $socket = [Net.Sockets.Socket]::new([Net.Sockets.AddressFamily]::Unix, [Net.Sockets.SocketType]::Stream, 'Unspecified')
+    try {
+        $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new((Get-SocketPath $Name)))
+        $null = $socket.Send([Text.Encoding]::ASCII.GetBytes("$Method /$Path HTTP/1.1`r`nContent-Length: $($Body.Length)`r`n`r`n$Body"))
+        $answer = [IO.StreamReader]::new([Net.Sockets.NetworkStream]::new($socket)).ReadToEnd()
+    }
+    finally {
+        $socket.Dispose()
+    }
+    if ($answer -notmatch '^HTTP/1.1 20[04] ') {
+        throw "$Name, ${Path}: $answer $(Get-Content "$TestDrive/$Name.errors" -Raw)"
+    }
+    ($answer -split "`r`n`r`n", 2)[1].Split("`n")
+}
+
+function Close-Vmm([string] $Name) {
+    $process = $processes[$Name]
+    if ($process -and -not $process.HasExited) {
+        $process.Kill()
+        $process.WaitForExit()
+    }
+    Remove-Item (Get-SocketPath $Name) -ErrorAction Ignore
+}
+
+# What the guest has logged: its vCPUs, each with its counts and events.
+function Get-Log([string] $Name) {
+    $vcpus = [ordered]@{}
+    foreach ($line in Invoke-Vmm $Name log) {
+        switch -Regex ($line) {
+            '^kvmclock_ctrl (\d+)$' { $errno = [int] $Matches[1] }
+            '^vcpu (?<id>\d+) samples (?<samples>\d+) backwards (?<clock>\d+) (?<tsc>\d+) mismatches (?<mismatches>\d+) unpaired (?<unpaired>\d+) stopped (?<stopped>\d+)$' {
+                $vcpus["$($Matches.id)"] = [pscustomobject]@{
+                    Samples    = [long] $Matches.samples
+                    Backwards  = [long] $Matches.clock + [long] $Matches.tsc
+                    Mismatches = [long] $Matches.mismatches
+                    Unpaired   = [long] $Matches.unpaired
+                    Stopped    = [long] $Matches.stopped
+                    Events     = [Collections.Generic.List[object]]::new()
+                }
+            }
+            '^vcpu (\d+) event (.+)$' {
+                $numbers = [decimal[]] $Matches[2].Split(' ')
+                $vcpus[$Matches[1]].Events.Add([pscustomobject]@{ Real = $numbers[3] - $numbers[0]; Tsc = $numbers[4] - $numbers[1]; Clock = $numbers[5] - $numbers[2] })
+            }
+        }
+    }
+    [pscustomobject]@{ Errno = $errno; Vcpus = @($vcpus.Values) }
+}
+
+# What each vCPU saw of the longest time that it stood still: what its clocks lost in it, in ns, and all that they parted since.
+function Get-Loss([string] $Name) {
+    $kHz = [decimal] (Get-KvmTscFrequency $Name -VcpuId 0).TscKHz
+    foreach ($vcpu in (Get-Log $Name).Vcpus) {
+        $gap = $vcpu.Events | Sort-Object Real | Select-Object -Last 1
+        $sum = @{ Real = 0d; Clock = 0d }
+        foreach ($event in $vcpu.Events) { $sum.Real += $event.Real; $sum.Clock += $event.Clock }
+        [pscustomobject]@{
+            Away      = $gap.Real
+            Clock     = $gap.Real - $gap.Clock
+            Tsc       = $gap.Real - $gap.Tsc * 1000000 / $kHz
+            ClockAll  = $sum.Real - $sum.Clock
+            Stopped   = $vcpu.Stopped
+            Backwards = $vcpu.Backwards
+        }
+    }
+}
+
+# The guest knows CLOCK_REALTIME of the host by its rate, and its TSC to a kHz.
+function Assert-Loss([object[]] $Loss, [string] $Clock, [string] $What) {
+    $Loss | Should-BeCollection -Count 2
+    foreach ($vcpu in $Loss) {
+        $tolerance = 30000 + $vcpu.Away * 1e-6
+        $lost = $vcpu.$What
+        switch ($Clock) {
+            None { [math]::Abs($lost) | Should-BeLessThan $tolerance }
+            Near { [math]::Abs($lost) | Should-BeLessThan 1000000 }
+            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000, $vcpu.Away / 10)) } # a VMM takes its time from one reading to the other
+            More { $lost | Should-BeGreaterThan $vcpu.Away }
+        }
+    }
+}
+
+# What a VMM is asked for to write a snapshot, and to be its VM again: paused as yet, unless it knows no other way.
+function Save-Vmm([hashtable] $Vmm) {
+    $directory = "$TestDrive/$($Vmm.Name).snapshot"
+    $null = New-Item $directory -ItemType Directory -Force
+    switch ($Vmm.Program) {
+        firecracker { Invoke-Vmm $Vmm.Name snapshot/create PUT "{`"snapshot_type`": `"Full`", `"snapshot_path`": `"$directory/state.json`", `"mem_file_path`": `"$directory/memory-ranges`"}" }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.snapshot PUT "{`"destination_url`": `"file://$directory`"}" }
+        crosvm { Invoke-Vmm $Vmm.Name "snapshot?$directory" }
+    }
+}
+
+function Restore-Vmm([hashtable] $Vmm) {
+    $directory = "$TestDrive/$($Vmm.Name).snapshot"
+    Open-Vmm $Vmm (@{
+            'firecracker'      = ''
+            'cloud-hypervisor' = "$($Vmm.Boot -match '--older' ? '--older ' : '')--restore source_url=file://$directory"
+            'crosvm'           = "--restore $directory $($Vmm.RunsAtOnce ? '' : '--suspended')"
+        }[$Vmm.Program])
+    if ($Vmm.Program -eq 'firecracker') {
+        $backend = "{`"backend_path`": `"$directory/memory-ranges`", `"backend_type`": `"File`"}"
+        $null = Invoke-Vmm $Vmm.Name snapshot/load PUT "{`"snapshot_path`": `"$directory/state.json`", `"mem_backend`": $backend$($Vmm.Restored -eq 'Near' ? ', "clock_realtime": true' : '')}"
+    }
+}
+
+function Suspend-Vmm([hashtable] $Vmm) {
+    $null = switch ($Vmm.Program) {
+        firecracker { Invoke-Vmm $Vmm.Name vm PATCH '{"state": "Paused"}' }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.pause PUT }
+        default { Invoke-Vmm $Vmm.Name pause }
+    }
+}
+
+function Resume-Vmm([hashtable] $Vmm) {
+    $null = switch ($Vmm.Program) {
+        firecracker { Invoke-Vmm $Vmm.Name vm PATCH '{"state": "Resumed"}' }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.resume PUT }
+        default { Invoke-Vmm $Vmm.Name resume }
+    }
+}
+
+# Until a watch has told an event of each of some VMs, from those on that were seen.
+function Wait-ToldOfAll([hashtable] $Watch, [string] $What, [string[]] $Name) {
+    foreach ($one in $Name) {
+        $told = [Collections.Generic.List[string]]::new()
+        try {
+            Wait-Until "the watch tells that $one is $What" {
+                $told.Clear()
+                for ($i = $Watch.Seen; $i -lt $Watch.Events.Count; $i++) { # whoever enumerates them waits for more
+                    if ($Watch.Events[$i].VMName -eq $one) { $told.Add("$($Watch.Events[$i].Event) $($Watch.Events[$i].Reason)".Trim()) }
+                }
+                $told -contains $What
+            }
+        }
+        catch {
+            throw "$_ It told: $($told -join ', ')"
+        }
+    }
+}
+
+# Until its vCPUs' threads are held at their next entry into the guest.
+function Wait-Held([string] $Name) {
+    Wait-Until "$Name is held" {
+        @(Get-KvmVcpu $Name | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($processes[$Name].Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+    }
+}
+
+function Wait-Samples([string] $Name) {
+    $before = (Get-Log $Name).Vcpus.Samples
+    Wait-Until "the guest of $Name runs" {
+        $now = (Get-Log $Name).Vcpus.Samples
+        $now[0] -gt $before[0] -and $now[1] -gt $before[1]
+    }
+}

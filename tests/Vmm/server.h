@@ -1,0 +1,21 @@
+// The socket of a VMM's API: HTTP, one request a connection.
+#pragma once
+#include <stdbool.h>
+
+enum verb { NOTHING, BOOT, PAUSE, RESUME, SNAPSHOT, RESTORE, LOG, CLEAR, QUIT };
+
+struct request {
+    enum verb verb;
+    char state[200], memory[200]; // files
+    bool by_realtime;             // kvmclock is to be advanced
+    bool resumes;
+};
+
+struct answer {
+    int length; // of the text; 0 is an empty answer, -1 an error
+    char text[60000];
+};
+
+int open_server(const char *path);
+void serve(int server, void (*handle)(const struct request *, struct answer *)); // for ever
+void say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
