@@ -102,7 +102,7 @@ function Assert-Loss([object[]] $Loss, [string] $Clock, [string] $What) {
         switch ($Clock) {
             None { [math]::Abs($lost) | Should-BeLessThan $tolerance }
             Near { [math]::Abs($lost) | Should-BeLessThan 1000000 }
-            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000, $vcpu.Away / 10)) } # a VMM takes its time from one reading to the other
+            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 10)) } # a VMM takes its time from one reading to the other
             More { $lost | Should-BeGreaterThan $vcpu.Away }
         }
     }
