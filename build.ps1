@@ -128,6 +128,11 @@ function Get-PesterCommand([string] $Tier, [string[]] $File = @()) {
         ($File | ForEach-Object { "$PSScriptRoot/tests/Pester/$_.Tests.ps1" })
 }
 
+# What has Prometheus' node exporter on an emulated host; its test is skipped else.
+function Get-ExporterOption {
+    , @(if (Get-Command apt-get -CommandType Application -ErrorAction Ignore) { '--with', 'prometheus-node-exporter' })
+}
+
 # What has libvirt on an emulated host, and AppArmor; nothing where packages cannot be had.
 function Get-LibvirtOption {
     if ((Get-Command apt-get -CommandType Application -ErrorAction Ignore) -and (& $Lab where) -eq 'emulate') {
@@ -148,11 +153,10 @@ function Get-TestTier {
     $apart = @('LibvirtMigration') + @(if ($libvirt) { 'Libvirt' }) # the first has two hosts, and is of Soak; the other is skipped by name where libvirt is missing
     $others = $all.Where({ $_ -notin $ofTwoHosts + $apart })
     $asTraced = '--append', 'proc_mem.force_override=ptrace'
-    $exporter = (Get-Command apt-get -CommandType Application -ErrorAction Ignore) ? @('--with', 'prometheus-node-exporter') : @() # its test is skipped else
 
     # The longest first. Attaching is tried with each of what kernels allow writers of /proc/PID/mem: all by default, what they trace, nothing.
     @{ Name = 'cmdlets on two KVM hosts'; Command = Get-LabCommand (Get-PesterCommand Kvm $ofTwoHosts) ('--hosts', 'h1,h2' + $WithoutRandomAddresses) }
-    @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) ($exporter + $WithoutRandomAddresses) }
+    @{ Name = 'cmdlets on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm $others) ((Get-ExporterOption) + $WithoutRandomAddresses) }
     if ($libvirt) {
         @{ Name = 'libvirt on a KVM host'; Command = Get-LabCommand (Get-PesterCommand Kvm Libvirt) ($libvirt + $WithoutRandomAddresses) }
     }
@@ -184,7 +188,7 @@ function Get-MatrixTier {
             $guests = $setting -eq 'as it is' ? @('QemuMigration', 'Watch-KvmClock') : @('QemuCmdlets')
             @{ Name = "$kernel, ${setting}: engine"; Command = @("$PSScriptRoot/tests/engine.sh", 'kernel', '--') + $options }
             @{ Name = "$kernel, ${setting}: attaching"; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' $options }
-            @{ Name = "$kernel, ${setting}: QEMU guests"; Command = Get-LabCommand (Get-PesterCommand Kvm $guests) ($options + $WithoutRandomAddresses) }
+            @{ Name = "$kernel, ${setting}: QEMU guests"; Command = Get-LabCommand (Get-PesterCommand Kvm $guests) ((Get-ExporterOption) + $options + $WithoutRandomAddresses) }
         }
     }
 }
