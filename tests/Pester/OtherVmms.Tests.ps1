@@ -236,12 +236,11 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
             Set-Content "$TestDrive/recipe" $script
             $env:PATH, $path = "${programs}:$env:PATH", $env:PATH
             try {
-                $first = Start-Process bash '-c', "'exec $($Start -f "$TestDrive/web01.sock")'" -PassThru
-                $processes['web01'] = $first
+                $processes['web01'] = [Diagnostics.Process]::Start('bash', [string[]] ('-c', "exec $($Start -f "$TestDrive/web01.sock")"))
                 Wait-Until 'it listens' { Test-Path "$TestDrive/web01.sock" }
                 Wait-Samples web01
                 $null = Invoke-Vmm web01 clear
-                bash -e "$TestDrive/recipe" 2>&1 | Out-File "$TestDrive/said"
+                bash -c "bash -e '$TestDrive/recipe' >'$TestDrive/said' 2>&1" # not to a pipe, which the VMM would keep open
                 "$LASTEXITCODE $(Get-Content "$TestDrive/said" -Raw)" | Should-MatchString '^0 '
             }
             finally {
