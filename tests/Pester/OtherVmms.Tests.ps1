@@ -19,7 +19,7 @@ BeforeDiscovery {
     $older.Boot = '--older --kernel none'
     $older.Paused = 'Pause'
     $vmms.ForEach({ $_.RunsAtOnce = $_['RunsAtOnce'] })
-    $snapshots = $vmms.Where({ $_.Restored })
+    $script:snapshots = $vmms.Where({ $_.Restored })
 }
 
 Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {

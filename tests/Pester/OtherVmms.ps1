@@ -81,7 +81,7 @@ function Get-Loss([string] $Name) {
     foreach ($vcpu in (Get-Log $Name).Vcpus) {
         $gap = $vcpu.Events | Sort-Object Real | Select-Object -Last 1
         $sum = @{ Real = 0d; Clock = 0d }
-        foreach ($event in $vcpu.Events) { $sum.Real += $event.Real; $sum.Clock += $event.Clock }
+        foreach ($jump in $vcpu.Events) { $sum.Real += $jump.Real; $sum.Clock += $jump.Clock }
         [pscustomobject]@{
             Away      = $gap.Real
             Clock     = $gap.Real - $gap.Clock
