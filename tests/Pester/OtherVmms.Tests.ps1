@@ -59,7 +59,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
             (Get-KvmClock $Name).HostTsc | Should-BeGreaterThan 0
             $restored = Restore-KvmTscState $Name (Save-KvmTscState $Name)
             "$($restored.GuestClocks), $($restored.ResidualTicks)" | Should-Be 'Kvmclock, 0'
-            Wait-Samples $Name
+            Wait-Sample $Name
         }
     }
 
@@ -70,7 +70,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                 $Vmms | ForEach-Object { $null = Invoke-Vmm $_.Name clear; Suspend-Vmm $_ }
                 Start-Sleep -Seconds 1
                 $Vmms | ForEach-Object { Resume-Vmm $_ }
-                $Vmms | ForEach-Object { Wait-Samples $_.Name; $losses[$_.Name] = Get-Loss $_.Name }
+                $Vmms | ForEach-Object { Wait-Sample $_.Name; $losses[$_.Name] = Get-Loss $_.Name }
             }
         }
 
@@ -90,7 +90,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
             $null = Invoke-Vmm cr01 clear
             Suspend-Vmm $crosvm
             Resume-Vmm $crosvm
-            Wait-Samples cr01
+            Wait-Sample cr01
             (Get-Log cr01).Vcpus.Backwards | Should-BeCollection @(1, 1)
         }
     }
@@ -108,7 +108,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                 $Vmms | ForEach-Object { Resume-Vmm $_ }
                 Wait-ToldOfAll $watch Resumed $Vmms.Name
                 Wait-ToldOfAll $watch Corrected $Vmms.Where({ $_.Paused -eq 'Pause' }).Name
-                $Vmms | ForEach-Object { Wait-Samples $_.Name }
+                $Vmms | ForEach-Object { Wait-Sample $_.Name }
                 Close-Watch $watch
                 $Vmms | ForEach-Object { $losses[$_.Name] = Get-Loss $_.Name }
                 $script:events = @($watch.Events)
@@ -160,7 +160,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                 }
                 Wait-ToldOfAll $watch Corrected $saved.Where({ -not $_.RunsAtOnce }).Name
                 foreach ($name in $all) {
-                    Wait-Samples $name
+                    Wait-Sample $name
                     $offsets[$name] = (Get-KvmVcpuTscOffset $name -NoStop).OffsetTicks
                 }
                 Close-Watch $watch
@@ -169,13 +169,13 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
 
                 # With nobody doing anything.
                 $saved | ForEach-Object { Restore-Vmm $_; if (-not $_.RunsAtOnce) { Resume-Vmm $_ } }
-                $all | ForEach-Object { Wait-Samples $_; $losses.Alone[$_] = Get-Loss $_; Close-Vmm $_ }
+                $all | ForEach-Object { Wait-Sample $_; $losses.Alone[$_] = Get-Loss $_; Close-Vmm $_ }
 
                 # By the state that was captured, as the VMM resumes it; one that cannot be waited for is corrected while it runs.
                 foreach ($vmm in $saved) {
                     Restore-Vmm $vmm
                     if ($vmm.RunsAtOnce) {
-                        Wait-Samples $vmm.Name
+                        Wait-Sample $vmm.Name
                         $results[$vmm.Name] = Restore-KvmTscState $vmm.Name $states[$vmm.Name]
                     }
                     else {
@@ -188,7 +188,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                         $waiting.Streams.Error | Should-BeCollection @()
                         $waiting.Dispose()
                     }
-                    Wait-Samples $vmm.Name
+                    Wait-Sample $vmm.Name
                     $losses.ByHand[$vmm.Name] = Get-Loss $vmm.Name
                 }
             }
@@ -238,7 +238,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
             try {
                 $processes['web01'] = [Diagnostics.Process]::Start('bash', [string[]] ('-c', "exec $($Start -f "$TestDrive/web01.sock")"))
                 Wait-Until 'it listens' { Test-Path "$TestDrive/web01.sock" }
-                Wait-Samples web01
+                Wait-Sample web01
                 $null = Invoke-Vmm web01 clear
                 bash -c "bash -e '$TestDrive/recipe' >'$TestDrive/said' 2>&1" # not to a pipe, which the VMM would keep open
                 "$LASTEXITCODE $(Get-Content "$TestDrive/said" -Raw)" | Should-MatchString '^0 '
@@ -247,7 +247,7 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                 $env:PATH = $path
             }
             $processes['web01'] = Get-Process -Id (Get-KvmVM web01).ProcessId
-            Wait-Samples web01
+            Wait-Sample web01
             Assert-Loss (Get-Loss web01) None Clock
             Assert-Loss (Get-Loss web01) None Tsc
             Close-Vmm web01

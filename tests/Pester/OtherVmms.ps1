@@ -174,7 +174,7 @@ function Wait-Held([string] $Name) {
     }
 }
 
-function Wait-Samples([string] $Name) {
+function Wait-Sample([string] $Name) {
     $before = (Get-Log $Name).Vcpus.Samples
     Wait-Until "the guest of $Name runs" {
         $now = (Get-Log $Name).Vcpus.Samples
