@@ -113,8 +113,8 @@ function Save-Vmm([hashtable] $Vmm) {
     $directory = "$TestDrive/$($Vmm.Name).snapshot"
     $null = New-Item $directory -ItemType Directory -Force
     switch ($Vmm.Program) {
-        firecracker { Invoke-Vmm $Vmm.Name snapshot/create PUT "{`"snapshot_type`": `"Full`", `"snapshot_path`": `"$directory/state.json`", `"mem_file_path`": `"$directory/memory-ranges`"}" }
-        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.snapshot PUT "{`"destination_url`": `"file://$directory`"}" }
+        firecracker { Invoke-Vmm $Vmm.Name snapshot/create -Method PUT -Body "{`"snapshot_type`": `"Full`", `"snapshot_path`": `"$directory/state.json`", `"mem_file_path`": `"$directory/memory-ranges`"}" }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.snapshot -Method PUT -Body "{`"destination_url`": `"file://$directory`"}" }
         crosvm { Invoke-Vmm $Vmm.Name "snapshot?$directory" }
     }
 }
@@ -128,22 +128,22 @@ function Restore-Vmm([hashtable] $Vmm) {
         }[$Vmm.Program])
     if ($Vmm.Program -eq 'firecracker') {
         $backend = "{`"backend_path`": `"$directory/memory-ranges`", `"backend_type`": `"File`"}"
-        $null = Invoke-Vmm $Vmm.Name snapshot/load PUT "{`"snapshot_path`": `"$directory/state.json`", `"mem_backend`": $backend$($Vmm.Restored -eq 'Near' ? ', "clock_realtime": true' : '')}"
+        $null = Invoke-Vmm $Vmm.Name snapshot/load -Method PUT -Body "{`"snapshot_path`": `"$directory/state.json`", `"mem_backend`": $backend$($Vmm.Restored -eq 'Near' ? ', "clock_realtime": true' : '')}"
     }
 }
 
 function Suspend-Vmm([hashtable] $Vmm) {
     $null = switch ($Vmm.Program) {
-        firecracker { Invoke-Vmm $Vmm.Name vm PATCH '{"state": "Paused"}' }
-        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.pause PUT }
+        firecracker { Invoke-Vmm $Vmm.Name vm -Method PATCH -Body '{"state": "Paused"}' }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.pause -Method PUT }
         default { Invoke-Vmm $Vmm.Name pause }
     }
 }
 
 function Resume-Vmm([hashtable] $Vmm) {
     $null = switch ($Vmm.Program) {
-        firecracker { Invoke-Vmm $Vmm.Name vm PATCH '{"state": "Resumed"}' }
-        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.resume PUT }
+        firecracker { Invoke-Vmm $Vmm.Name vm -Method PATCH -Body '{"state": "Resumed"}' }
+        cloud-hypervisor { Invoke-Vmm $Vmm.Name api/v1/vm.resume -Method PUT }
         default { Invoke-Vmm $Vmm.Name resume }
     }
 }
