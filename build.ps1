@@ -197,10 +197,10 @@ function Get-MatrixTier {
 function Get-IntelTier {
     $kernel = '--kernel', (& $Lab kernels | Select-Object -Last 1)
     $shell = (Get-Process -Id $PID).Path | Split-Path
-    $dotnet = (Get-Item (Get-Command dotnet -CommandType Application)[0].Source).ResolveLinkTarget($true)?.DirectoryName ?? (Split-Path (Get-Command dotnet -CommandType Application)[0].Source)
+    $dotnet = realpath (Get-Command dotnet -CommandType Application)[0].Source | Split-Path
     $brought = $shell, "$dotnet/host", "$dotnet/shared", $Stage, $Modules, "$PSScriptRoot/tests" | Where-Object { Test-Path $_ } | ForEach-Object { '--bring', $_ }
     @{ Name = 'engine: TSC scaling, from one Intel host to another'; Command = @("$PSScriptRoot/tests/engine.sh", 'scaling', '--') + $kernel }
-    @{ Name = 'engine: real kernel, on an Intel host'; Command = @("$PSScriptRoot/tests/engine.sh", 'kernel', '--', '--cpu', 'intel') + $kernel }
+    @{ Name = 'engine: real kernel, on an Intel host'; Command = @("$PSScriptRoot/tests/engine.sh", 'intel', '--') + $kernel }
     @{ Name = 'cmdlets on an Intel host'; Command = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought + '--' + (Get-PesterCommand Scaling Scaling) }
 }
 

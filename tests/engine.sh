@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the engine's tests, which need no PowerShell: units and simulated hosts here (unit), the real kernel on a KVM host (kernel), attaching to VMMs
-# that SELinux confines (selinux), and TSC scaling on two Intel hosts of different frequency, from one to the other (scaling).
-# tests/engine.sh [unit] [kernel] [selinux] [scaling] [-- OPTION...], all but the last by default; OPTIONs are kvmlab's for (kernel) and (scaling), in
+# that SELinux confines (selinux); the kernel alone on an Intel host (intel), and TSC scaling on two of different frequency, from one to the other (scaling).
+# tests/engine.sh [unit] [kernel] [selinux] [intel] [scaling] [-- OPTION...], the first three by default; OPTIONs are kvmlab's for all but units and selinux, in
 # place of the strictest kernel's. Its last line is the count, after the names of what failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,6 @@ while [[ $# -gt 0 && $1 != -- ]]; do parts+=("$1") && shift; done
 # As the strictest kernels have it: nobody may write where a process may not, through /proc/PID/mem.
 host=(--append proc_mem.force_override=never)
 if [[ $# -gt 0 ]]; then shift && host=("$@"); fi
-intel=()
 tests=out/artifacts/publish/KvmTsc.Tests/release_linux-x64/KvmTsc.Tests
 options=(-noColor -noLogo -reporter verbose -longRunning 120)
 
@@ -61,18 +60,16 @@ scaling() {
 for part in "${parts[@]}"; do
     case $part in
         unit) count "$tests" "${options[@]}" -trait- Category=Kvm -trait- Category=Scaling ;;
-        kernel)
-            chosen=(-trait Category=Kvm)
-            if [[ " ${host[*]} " == *' intel '* ]]; then
-                bring_tests
-                chosen+=(-namespace KvmTsc.Tests.Kernel) # the others have QEMU run a guest, or watch: too slow there
-            fi
-            count lab/kvmlab exec --timeout 1800 --attempts 2 "${intel[@]}" "${host[@]}" -- "$tests" "${options[@]}" "${chosen[@]}"
-            ;;
+        kernel) count lab/kvmlab exec --timeout 1800 --attempts 2 "${host[@]}" -- "$tests" "${options[@]}" -trait Category=Kvm ;;
         selinux)
             [[ $(type -P checkpolicy) ]] || lab/kvmlab install checkpolicy
             count lab/kvmlab exec --emulate --timeout 1800 --attempts 2 --append 'security=selinux selinux=1' -- \
                 tests/selinux.sh "$tests" "${options[@]}" -class KvmTsc.Tests.Attach.AttachedExecutorTests
+            ;;
+        intel) # the others have QEMU run a guest, or watch: too slow there
+            bring_tests
+            count lab/kvmlab exec --timeout 1800 --attempts 2 "${intel[@]}" "${host[@]}" -- \
+                "$tests" "${options[@]}" -trait Category=Kvm -namespace KvmTsc.Tests.Kernel
             ;;
         scaling)
             bring_tests
