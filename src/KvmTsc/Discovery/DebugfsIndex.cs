@@ -20,7 +20,7 @@ internal sealed class DebugfsIndex
     private DebugfsIndex(bool isReadable) => _isReadable = isReadable;
 
     /// <summary>Its thread ids are the host's, so in a container it is as if it could not be read.</summary>
-    public static DebugfsIndex Read() =>
+    public static DebugfsIndex Open() =>
         KernelFiles.ReadLinkTarget("/proc/self/ns/pid") == InitialPidNamespace && LibC.Exists(Root) ? new DebugfsIndex(isReadable: true) : Empty;
 
     /// <summary>

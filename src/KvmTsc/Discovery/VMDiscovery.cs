@@ -16,7 +16,7 @@ public static class VMDiscovery
     /// <summary>The VMs of every other process that may be looked at, by process. Those that share a name have it with their process.</summary>
     public static IReadOnlyList<Machine> All()
     {
-        var debugfs = new Lazy<DebugfsIndex>(DebugfsIndex.Read);
+        var debugfs = DebugfsIndex.Open();
         var machines = Processes().SelectMany(id => Find(id, debugfs)).ToArray();
         var bearers = machines.CountBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase).ToDictionary(StringComparer.OrdinalIgnoreCase);
         return [.. machines.Select(machine => bearers[machine.Identity.Name] > 1 ? machine.Named(machine.Identity.NameWithProcess) : machine)];
@@ -33,10 +33,10 @@ public static class VMDiscovery
             return [];
         if (!MayBeLookedAt(processId))
             throw Forbidden(processId);
-        return [.. Find(processId, new Lazy<DebugfsIndex>(DebugfsIndex.Read))];
+        return [.. Find(processId, DebugfsIndex.Open())];
     }
 
-    private static IEnumerable<ProcessMachine> Find(int processId, Lazy<DebugfsIndex> debugfs)
+    private static IEnumerable<ProcessMachine> Find(int processId, DebugfsIndex debugfs)
     {
         // Nearly no process has any, so this comes first. The list is the process's for as long as it lives, whoever has its number then.
         using var list = DescriptorList.Open(processId);
@@ -51,11 +51,11 @@ public static class VMDiscovery
     private static IEnumerable<int> Processes() => NumberedDirectory.Read("/proc").Where(id => id != Environment.ProcessId).Order();
 
     /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
-    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, DescriptorList list, Lazy<DebugfsIndex> debugfs)
+    private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, DescriptorList list, DebugfsIndex debugfs)
     {
         for (var look = 1; ; look++)
         {
-            var vms = ProcessVMs.Find(processId, parentId, look == 1 ? list.Last : list.Read(), debugfs.Value);
+            var vms = ProcessVMs.Find(processId, parentId, look == 1 ? list.Last : list.Read(), debugfs);
             if (look == Looks || !vms.Any(vm => vm.IsDoubtful))
                 return vms;
         }

@@ -10,6 +10,7 @@ internal sealed partial class VcpuThreads
 {
     private readonly int _processId;
     private readonly FoundVM _vm;
+    private readonly ProcessThreads _threads;
     private readonly Lazy<Dictionary<int, int>> _waiting;
     private readonly Lazy<Dictionary<int, int>> _named;
 
@@ -21,6 +22,7 @@ internal sealed partial class VcpuThreads
     {
         _processId = processId;
         _vm = vm;
+        _threads = new ProcessThreads(processId);
         _waiting = new Lazy<Dictionary<int, int>>(FindWaiting);
         _named = new Lazy<Dictionary<int, int>>(() => isOnlyVM ? FindNamed() : []);
     }
@@ -62,7 +64,7 @@ internal sealed partial class VcpuThreads
     {
         var vcpuIds = _vm.VcpuDescriptors.SelectMany(vcpu => vcpu.Value.Select(number => (number, vcpu.Key))).ToDictionary();
         var found = new Dictionary<int, int>();
-        foreach (var thread in Threads())
+        foreach (var thread in _threads.Read())
         {
             if (SystemCall.Read(_processId, thread)?.RunDescriptor is { } number && vcpuIds.TryGetValue(number, out var id))
                 found.TryAdd(id, thread);
@@ -75,7 +77,7 @@ internal sealed partial class VcpuThreads
     private Dictionary<int, int> FindNamed()
     {
         var found = new Dictionary<int, int>();
-        foreach (var thread in Threads())
+        foreach (var thread in _threads.Read())
         {
             var name = ThreadName().Match(KernelFiles.ReadLine($"{TaskDirectory(thread)}/comm") ?? "");
             if (name.Success && int.TryParse(name.Groups["number"].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
@@ -84,8 +86,6 @@ internal sealed partial class VcpuThreads
 
         return found.Keys.Order().SequenceEqual(_vm.VcpuIds) ? found : [];
     }
-
-    private IReadOnlyList<int> Threads() => new ProcessThreads(_processId).Read();
 
     private string TaskDirectory(int threadId) => $"/proc/{_processId}/task/{threadId}";
 

@@ -113,34 +113,20 @@ public sealed class LocalMachine : HostMachine, IDisposable
     public (ulong HostTscBefore, ulong GuestTsc, ulong HostTscAfter) ReadGuestTsc(int vcpuId)
     {
         var vcpu = _vcpus.Find(vcpu => vcpu.Id == SelectVcpus([vcpuId])[0])!;
-        Enter(CancellationToken.None);
-        try
-        {
-            _guestHasRun = true;
-            var before = Interop.HostTsc.Read();
-            var guest = _guest.ReadTsc(vcpu);
-            return (before, guest, Interop.HostTsc.Read());
-        }
-        finally
-        {
-            _exclusive.Release();
-        }
+        return Exclusively(
+            () =>
+            {
+                _guestHasRun = true;
+                var before = Interop.HostTsc.Read();
+                var guest = _guest.ReadTsc(vcpu);
+                return (before, guest, Interop.HostTsc.Read());
+            },
+            CancellationToken.None);
     }
 
     /// <summary>Reads what the guest, or KVM for it, wrote in its memory.</summary>
     internal T ReadGuest<T>(ulong address)
-        where T : unmanaged
-    {
-        Enter(CancellationToken.None);
-        try
-        {
-            return _guest.Read<T>(address);
-        }
-        finally
-        {
-            _exclusive.Release();
-        }
-    }
+        where T : unmanaged => Exclusively(() => _guest.Read<T>(address), CancellationToken.None);
 
     /// <summary>Removes the VM. What uses it afterwards fails with <see cref="KvmErrorId.VMRemoved"/>.</summary>
     public void Dispose()
@@ -167,30 +153,27 @@ public sealed class LocalMachine : HostMachine, IDisposable
         GuestProgram.Start(vcpu);
     }
 
-    private void Enter(CancellationToken cancellationToken)
+    /// <summary>Does something while nobody else is at work in the VM, and it is there.</summary>
+    private T Exclusively<T>(Func<T> work, CancellationToken cancellationToken)
     {
         _exclusive.Wait(cancellationToken);
-        if (!_disposed)
-            return;
-        _exclusive.Release();
-        throw new KvmException(KvmErrorId.VMRemoved, $"{Identity.Name} was removed.", "List the VMs there are with Get-KvmVM.");
+        try
+        {
+            return _disposed
+                ? throw new KvmException(KvmErrorId.VMRemoved, $"{Identity.Name} was removed.", "List the VMs there are with Get-KvmVM.")
+                : work();
+        }
+        finally
+        {
+            _exclusive.Release();
+        }
     }
 
     /// <summary>Runs batches in this process: the guest stands still because only we run it.</summary>
     private sealed class LocalExecutor(LocalMachine machine) : IVMExecutor
     {
-        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
-        {
-            machine.Enter(cancellationToken);
-            try
-            {
-                return new Stopped<T>(work(new LocalStop(machine)), 0);
-            }
-            finally
-            {
-                machine._exclusive.Release();
-            }
-        }
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null) =>
+            machine.Exclusively(() => new Stopped<T>(work(new LocalStop(machine)), 0), cancellationToken);
     }
 
     private sealed class LocalStop(LocalMachine machine) : IVMStop

@@ -16,13 +16,8 @@ internal static class KernelFiles
     /// <summary>The first line of a file, null if it cannot be read.</summary>
     public static string? ReadLine(string path)
     {
-        var number = LibC.Open(path, LibC.O_CLOEXEC);
-        if (number < 0)
-            return null;
-        using var descriptor = new SafeDescriptor(number);
         Span<byte> buffer = stackalloc byte[UsualLength];
-        var length = (int)LibC.Read(number, buffer);
-        if (length < 0)
+        if (ReadBeginning(path, buffer) is not { } length)
             return null;
         var line = buffer[..length];
         var end = line.IndexOf((byte)'\n');

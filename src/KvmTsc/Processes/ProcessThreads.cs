@@ -4,19 +4,15 @@ namespace KvmTsc.Processes;
 /// <param name="processId">The process.</param>
 internal sealed class ProcessThreads(int processId)
 {
-    private readonly HashSet<int> _own = [];
-    private readonly HashSet<int> _workers = [];
+    private readonly Dictionary<int, bool> _isOwn = [];
 
     /// <summary>The ids of those there are now. What a thread is it stays, so that each is looked at once.</summary>
     public IReadOnlyList<int> Read() => [.. NumberedDirectory.Read($"/proc/{processId}/task").Where(IsOwn)];
 
     private bool IsOwn(int threadId)
     {
-        if (_own.Contains(threadId))
-            return true;
-        if (_workers.Contains(threadId))
-            return false;
-        var isWorker = ProcessStat.Read($"/proc/{processId}/task/{threadId}")?.IsKernelWorker ?? false;
-        return (isWorker ? _workers : _own).Add(threadId) && !isWorker;
+        if (!_isOwn.TryGetValue(threadId, out var isOwn))
+            _isOwn.Add(threadId, isOwn = ProcessStat.Read($"/proc/{processId}/task/{threadId}") is not { IsKernelWorker: true });
+        return isOwn;
     }
 }

@@ -106,8 +106,11 @@ internal sealed class ClockHistory
         KvmTscState[] possible = [.. _lines.Where(line => now.Clock.Clock >= LeastNanoseconds
             && Math.Abs((double)TscArithmetic.Distance(now.Clock.Clock, ClockAt(line, host))) <= s_mostBeside.TotalNanoseconds
             && Behind(now, line) > NoticeableNanoseconds)];
-        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last)) ? new ClockVerdict(ClockChange.SetBack, Behind(now, last), last) : null;
+        return LastOfOneTsc(possible) is { } last ? new ClockVerdict(ClockChange.SetBack, Behind(now, last), last) : null;
     }
+
+    /// <summary>The last of some lines, null if there are none, or their TSCs differ.</summary>
+    private static KvmTscState? LastOfOneTsc(KvmTscState[] lines) => lines is [.., var last] && lines.All(line => HaveOneTsc(line, last)) ? last : null;
 
     /// <summary>By how much the TSC of the vCPU that is least behind that line's is, in nanoseconds.</summary>
     private static long Behind(TscSnapshot now, KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
@@ -125,7 +128,7 @@ internal sealed class ClockHistory
         KvmTscState[] possible = Possible(s_mostAfter);
         if (possible.Length == 0 && isSuccessor)
             possible = [.. Possible(TimeSpan.MaxValue).Where(line => Behind(now, line) > NoticeableNanoseconds)];
-        return possible is [.., var last] && possible.All(line => HaveOneTsc(line, last))
+        return LastOfOneTsc(possible) is { } last
             ? new ClockVerdict(ClockChange.SetBack, TscArithmetic.Distance(now.Clock.Clock, ClockAt(last, host)), last)
             : new ClockVerdict(ClockChange.Unknown, lost, null);
 

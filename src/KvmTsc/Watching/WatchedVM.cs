@@ -307,7 +307,7 @@ internal sealed class WatchedVM : IDisposable
     {
         const ulong NanosecondsPerTick = 10_000_000;
         const ulong Slack = 1_000_000_000; // of both clocks' rates, and of that tick
-        if (Machine.Debugfs?.ReadExits() == 0)
+        if (!Machine.GuestHasRun)
             return false;
         var age = LibC.ClockNanoseconds(LibC.CLOCK_BOOTTIME) - (Machine.StartTime * NanosecondsPerTick) + Slack;
         return now.Clock.Clock <= age && History.Lines.All(line => TscArithmetic.NanosecondsIn(TscArithmetic.Distance(line.HostTsc, now.Clock.HostTsc), line.Host.TscKHz) > age);
