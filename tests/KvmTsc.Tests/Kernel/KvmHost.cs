@@ -1,4 +1,5 @@
 using System.Globalization;
+using KvmTsc.Clocks;
 using KvmTsc.Hosts;
 using KvmTsc.Local;
 
@@ -21,6 +22,17 @@ internal sealed class KvmHost : IDisposable
     public LocalMachine Create(int vcpuCount, string name = "test", uint? tscKHz = null) => Keep(LocalMachine.Create(Device, name, vcpuCount, tscKHz));
 
     public LocalMachine CreateWithoutClock(int vcpuCount) => Keep(LocalMachine.CreateWithoutClock(Device, "test", vcpuCount));
+
+    /// <summary>A guest that has run and whose clocks are unlike those of a new VM.</summary>
+    public LocalMachine CreateSource(int vcpuCount, uint? tscKHz = null)
+    {
+        var machine = Create(vcpuCount, "source", tscKHz);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 1L << 50), force: false, CancellationToken.None);
+        GuestClock.Set(machine, 1UL << 45, null, force: false, CancellationToken.None);
+        foreach (var id in machine.VcpuIds)
+            machine.ReadGuestTsc(id);
+        return machine;
+    }
 
     /// <summary>What debugfs, which is not what the engine writes by, says of a vCPU.</summary>
     public static string Debugfs(LocalMachine machine, int vcpuId, string file) =>

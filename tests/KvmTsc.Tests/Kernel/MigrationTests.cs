@@ -72,7 +72,7 @@ public sealed class MigrationTests : IDisposable
     [Fact]
     public void A_destination_that_never_ran_is_restored()
     {
-        var source = Source(2);
+        var source = _host.CreateSource(2);
         var destination = _host.CreateWithoutClock(2);
         TscMigration.Run(source, destination, new TscRestoreOptions(), CancellationToken.None);
         Assert.Equal(0xEu, Raw.GetClock(destination).Flags);
@@ -85,7 +85,7 @@ public sealed class MigrationTests : IDisposable
     [InlineData(false, false)]
     public void A_destination_whose_vCPUs_are_out_of_step_is_brought_in_step(bool writtenBack, bool noticed)
     {
-        var source = Source(3);
+        var source = _host.CreateSource(3);
         var destination = _host.Create(3);
         var offset = Raw.GetOffset(destination, 1);
         Raw.SetOffset(destination, 1, offset + 4711);
@@ -110,7 +110,7 @@ public sealed class MigrationTests : IDisposable
     [Fact]
     public void A_state_is_restored_to_the_VM_that_it_is_of_as_if_nothing_had_been()
     {
-        var machine = Source(2);
+        var machine = _host.CreateSource(2);
         var offset = KvmHost.OffsetInDebugfs(machine, 0);
         var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset + 5_000_000), force: false, CancellationToken.None);
@@ -131,16 +131,5 @@ public sealed class MigrationTests : IDisposable
         Assert.Equal(preview.Vcpus[0].NewOffset, KvmHost.OffsetInDebugfs(destination, 0));
     }
 
-    private (LocalMachine Source, LocalMachine Destination) Pair(int vcpuCount) => (Source(vcpuCount), _host.Create(vcpuCount, "destination"));
-
-    /// <summary>A guest that has run and whose clocks are unlike those of a new VM.</summary>
-    private LocalMachine Source(int vcpuCount)
-    {
-        var machine = _host.Create(vcpuCount, "source");
-        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 1L << 50), force: false, CancellationToken.None);
-        GuestClock.Set(machine, 1UL << 45, null, force: false, CancellationToken.None);
-        foreach (var id in machine.VcpuIds)
-            machine.ReadGuestTsc(id);
-        return machine;
-    }
+    private (LocalMachine Source, LocalMachine Destination) Pair(int vcpuCount) => (_host.CreateSource(vcpuCount), _host.Create(vcpuCount, "destination"));
 }

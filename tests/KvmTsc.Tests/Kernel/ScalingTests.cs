@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json;
 using KvmTsc.Arithmetic;
 using KvmTsc.Clocks;
-using KvmTsc.Execution;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Local;
@@ -88,7 +87,7 @@ public sealed class ScalingTests : IDisposable
     [MemberData(nameof(Ratios))]
     public void A_VM_of_another_frequency_gets_the_states_own(double ratio)
     {
-        var source = Source(KHzAt(ratio));
+        var source = _host.CreateSource(2, KHzAt(ratio));
         var destination = _host.Create(2, "destination", KHzAt(1.1));
         var result = TscMigration.Run(source, destination, new TscRestoreOptions(), CancellationToken.None);
         Assert.Equal((0, ResidualMeasure.HostTsc), (result.ResidualTicks, result.MeasuredBy));
@@ -106,7 +105,7 @@ public sealed class ScalingTests : IDisposable
     [MemberData(nameof(Ratios))]
     public void The_documented_method_leaves_what_it_says(double ratio)
     {
-        var source = Source(KHzAt(ratio));
+        var source = _host.CreateSource(2, KHzAt(ratio));
         var destination = _host.Create(2, "destination");
         var result = TscMigration.Run(source, destination, new TscRestoreOptions(TscMethod.Documented), CancellationToken.None);
         Assert.InRange(Math.Abs(result.ResidualNanoseconds), 0, result.ErrorBoundNanoseconds);
@@ -126,7 +125,7 @@ public sealed class ScalingTests : IDisposable
         const int SecondsAsleep = 900;
         const int UncertaintyNanoseconds = 100_000; // less than a frequency that is known to a kHz leaves
         var machine = _host.Create(1, "guest", KHzAt(ratio));
-        TurnOnKvmclock(machine);
+        Raw.SetMsr(machine, 0, KvmMsr.KvmSystemTimeNew, Pvclock.Address | 1);
         machine.ReadGuestTsc(0);
         Assert.InRange(GuestsErrorNow(machine, ratio), -1000, 1000);
 
@@ -160,7 +159,7 @@ public sealed class ScalingTests : IDisposable
             RestoreFrom(file);
         foreach (var row in Ratios)
         {
-            var source = Source(KHzAt(row.Data));
+            var source = _host.CreateSource(2, KHzAt(row.Data));
             var name = Path.Combine(directory, $"{_hostKHz}-{KHzAt(row.Data)}");
             File.WriteAllBytes($"{name}.json", StateDocument.Write(KvmTscState.Save(source, force: false, CancellationToken.None)));
             File.WriteAllText($"{name}.reading", JsonSerializer.Serialize(Reading.Of(source)));
@@ -197,24 +196,6 @@ public sealed class ScalingTests : IDisposable
         var (kHz, _, tolerance) = machine.HostTsc;
         return new SimulatedMachine(
             new SimulatedHost(new HostSpec(kHz * 1000UL, kHz, 1, TscScaling.Intel) { TolerancePpm = tolerance }, new SimulatedTime()), machine.VcpuIds);
-    }
-
-    private LocalMachine Source(uint kHz)
-    {
-        var machine = _host.Create(2, "source", kHz);
-        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => 1L << 50), force: false, CancellationToken.None);
-        GuestClock.Set(machine, 1UL << 45, null, force: false, CancellationToken.None);
-        foreach (var id in machine.VcpuIds)
-            machine.ReadGuestTsc(id);
-        return machine;
-    }
-
-    private static void TurnOnKvmclock(LocalMachine machine)
-    {
-        var batch = new IoctlBatch();
-        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.KvmSystemTimeNew, Data = Pvclock.Address | 1 });
-        batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.SetMsrs, msr.Offset, ArgumentIsSlot: true));
-        Assert.True(Raw.Run(machine, batch).Succeeded);
     }
 
     /// <summary>By how much kvmclock as the guest computes it is ahead of KVM_GET_CLOCK, at one host TSC.</summary>

@@ -1,4 +1,3 @@
-using KvmTsc.Execution;
 using KvmTsc.Hosts;
 using KvmTsc.Interop;
 using KvmTsc.Machines;
@@ -43,7 +42,7 @@ public sealed class WrittenTscTests : IDisposable
     {
         var machine = _host.CreateWithoutClock(2);
         var offset = Raw.GetOffset(machine, 0);
-        WriteTsc(machine, 1, 0);
+        Raw.SetMsr(machine, 1, KvmMsr.Tsc, 0);
         Assert.Equal(offset, Raw.GetOffset(machine, 1));
     }
 
@@ -55,16 +54,8 @@ public sealed class WrittenTscTests : IDisposable
     {
         var tenth = machine.HostTsc.KHz * 100L;
         var offset = Raw.GetOffset(machine, 0);
-        WriteTsc(machine, 0, unchecked(HostTsc.Read() + offset + (ulong)ticks));
+        Raw.SetMsr(machine, 0, KvmMsr.Tsc, unchecked(HostTsc.Read() + offset + (ulong)ticks));
         var moved = unchecked((long)(Raw.GetOffset(machine, 0) - offset));
         return (long)Math.Round(moved / (double)tenth) * tenth;
-    }
-
-    private static void WriteTsc(Machine machine, int vcpuId, ulong tsc)
-    {
-        var batch = new IoctlBatch();
-        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = KvmMsr.Tsc, Data = tsc });
-        batch.Add(new BatchStep(BatchStepKind.Ioctl, vcpuId, KvmRequest.SetMsrs, msr.Offset, ArgumentIsSlot: true));
-        Assert.True(Raw.Run(machine, batch).Succeeded);
     }
 }

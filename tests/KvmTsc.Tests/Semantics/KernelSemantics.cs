@@ -244,10 +244,7 @@ public abstract class KernelSemantics
     {
         var machine = Create(2);
         Assert.Equal(KvmGuestClocks.None, TscSnapshot.Of(machine, asksGuestClocks: true).Take(CancellationToken.None).Result.GuestClocks);
-        var batch = new IoctlBatch();
-        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = index, Data = 0x1001 });
-        batch.Add(new BatchStep(BatchStepKind.Ioctl, 0, KvmRequest.SetMsrs, msr.Offset, ArgumentIsSlot: true));
-        Assert.True(Raw.Run(machine, batch).Succeeded);
+        Raw.SetMsr(machine, 0, index, 0x1001);
         Assert.Equal(clock, TscSnapshot.Of(machine, asksGuestClocks: true).Take(CancellationToken.None).Result.GuestClocks);
     }
 

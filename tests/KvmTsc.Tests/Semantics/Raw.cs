@@ -70,6 +70,14 @@ internal static class Raw
         return (uint)batch.Read(kHz);
     }
 
+    public static void SetMsr(Machine machine, int vcpuId, uint index, ulong value)
+    {
+        var batch = new IoctlBatch();
+        var msr = batch.Reserve(new KvmMsr { Count = 1, Index = index, Data = value });
+        batch.Add(new BatchStep(BatchStepKind.Ioctl, vcpuId, KvmRequest.SetMsrs, msr.Offset, ArgumentIsSlot: true));
+        Assert.True(Run(machine, batch).Succeeded);
+    }
+
     public static BatchOutcome HasAttribute(Machine machine, int vcpuId, uint group, ulong attribute)
     {
         var batch = new IoctlBatch();
