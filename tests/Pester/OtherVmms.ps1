@@ -56,6 +56,7 @@ function Get-Log([string] $Name) {
     foreach ($line in Invoke-Vmm $Name log) {
         switch -Regex ($line) {
             '^kvmclock_ctrl (\d+)$' { $errno = [int] $Matches[1] }
+            '^set_clock (\d+)$' { $setClockTicks = [decimal] $Matches[1] }
             '^vcpu (?<id>\d+) samples (?<samples>\d+) backwards (?<clock>\d+) (?<tsc>\d+) mismatches (?<mismatches>\d+) unpaired (?<unpaired>\d+) stopped (?<stopped>\d+)$' {
                 $vcpus["$($Matches.id)"] = [pscustomobject]@{
                     Samples    = [long] $Matches.samples
@@ -72,21 +73,23 @@ function Get-Log([string] $Name) {
             }
         }
     }
-    [pscustomobject]@{ Errno = $errno; Vcpus = @($vcpus.Values) }
+    [pscustomobject]@{ Errno = $errno; SetClockTicks = $setClockTicks; Vcpus = @($vcpus.Values) }
 }
 
 # What each vCPU saw of the longest time that it stood still: what its clocks lost in it, in ns, and all that they parted since.
 function Get-Loss([string] $Name) {
-    $kHz = [decimal] (Get-KvmTscFrequency $Name -VcpuId 0).TscKHz
-    foreach ($vcpu in (Get-Log $Name).Vcpus) {
+    $frequency = Get-KvmTscFrequency $Name -VcpuId 0
+    $log = Get-Log $Name
+    foreach ($vcpu in $log.Vcpus) {
         $gap = $vcpu.Events | Sort-Object Real | Select-Object -Last 1
         $sum = @{ Real = 0d; Clock = 0d }
         foreach ($jump in $vcpu.Events) { $sum.Real += $jump.Real; $sum.Clock += $jump.Clock }
         [pscustomobject]@{
             Away      = $gap.Real
             Clock     = $gap.Real - $gap.Clock
-            Tsc       = $gap.Real - $gap.Tsc * 1000000 / $kHz
+            Tsc       = $gap.Real - $gap.Tsc * 1000000 / [decimal] $frequency.TscKHz
             ClockAll  = $sum.Real - $sum.Clock
+            SetClock  = $log.SetClockTicks * 1000000 / [decimal] $frequency.HostTscKHz
             Stopped   = $vcpu.Stopped
             Backwards = $vcpu.Backwards
         }
@@ -101,7 +104,7 @@ function Assert-Loss([object[]] $Loss, [string] $Clock, [string] $What) {
         $lost = $vcpu.$What
         switch ($Clock) {
             None { [math]::Abs($lost) | Should-BeLessThan $tolerance }
-            Near { [math]::Abs($lost) | Should-BeLessThan ($vcpu.Away / 10) } # KVM reads the TSC and CLOCK_REALTIME apart, and an emulated host may stand still in between
+            Near { [math]::Abs($lost) | Should-BeLessThan ($tolerance + $vcpu.SetClock) } # by as much as KVM reads the TSC and CLOCK_REALTIME apart
             Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 10)) } # a VMM takes its time from one reading to the other
             More { $lost | Should-BeGreaterThan $vcpu.Away }
         }

@@ -42,38 +42,42 @@ static void copy_until(char *into, size_t size, const char *from, const char *en
     into[length] = 0;
 }
 
-// A text that is a value of a JSON object in a body.
-static bool find_text(const char *body, const char *key, char *into, size_t size)
+static bool begins(const char *text, const char *with)
+{
+    return !strncmp(text, with, strlen(with));
+}
+
+// Where the value of a key of a JSON object in a body begins; NULL where it has no such key.
+static const char *find_value(const char *body, const char *key)
 {
     char quoted[64];
     snprintf(quoted, sizeof quoted, "\"%s\"", key);
     const char *at = strstr(body, quoted);
-    if (!at || !(at = strchr(at + strlen(quoted), '"')))
+    return at ? at + strlen(quoted) + strspn(at + strlen(quoted), ": \n\t") : NULL;
+}
+
+static bool find_text(const char *body, const char *key, char *into, size_t size)
+{
+    const char *value = find_value(body, key);
+    if (!value || *value != '"')
         return false;
-    copy_until(into, size, at + 1, "\"");
+    copy_until(into, size, value + 1, "\"");
     return true;
 }
 
 static bool is_true(const char *body, const char *key)
 {
-    char quoted[64];
-    snprintf(quoted, sizeof quoted, "\"%s\"", key);
-    const char *at = strstr(body, quoted);
-    return at && strspn(at + strlen(quoted), ": \n\t") > 0 && !strncmp(at + strlen(quoted) + strspn(at + strlen(quoted), ": \n\t"), "true", 4);
+    const char *value = find_value(body, key);
+    return value && begins(value, "true");
 }
 
-static void take_directory(struct request *request, const char *directory)
+void take_directory(struct request *request, const char *directory)
 {
     static const char scheme[] = "file://";
-    if (!strncmp(directory, scheme, sizeof scheme - 1))
+    if (begins(directory, scheme))
         directory += sizeof scheme - 1;
     snprintf(request->state, sizeof request->state, "%.180s/state.json", directory);
     snprintf(request->memory, sizeof request->memory, "%.180s/memory-ranges", directory);
-}
-
-static bool begins(const char *text, const char *with)
-{
-    return !strncmp(text, with, strlen(with));
 }
 
 // Firecracker's (src/firecracker/swagger/firecracker.yaml), cloud-hypervisor's (vmm/src/api/openapi/cloud-hypervisor.yaml), and the same in a word for all.

@@ -16,6 +16,7 @@ struct answer {
     char text[60000];
 };
 
+void take_directory(struct request *request, const char *directory); // by its path or file:// address, with the files that all but Firecracker have in it
 int open_server(const char *path);
 void serve(int server, void (*handle)(const struct request *, struct answer *)); // for ever
 void say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -143,12 +143,30 @@ static void send_order(struct runner *runner, enum order order)
     kick(runner);
 }
 
+static void await_answers(void)
+{
+    for (int i = 0; i < vcpu_count; i++)
+        receive_from(&runners[i].answers);
+}
+
 static void order_all(enum order order)
 {
     for (int i = 0; i < vcpu_count; i++)
         send_order(&runners[i], order);
+    await_answers();
+}
+
+static void create_all(bool splits_irqchip)
+{
+    create_vm(splits_irqchip);
     for (int i = 0; i < vcpu_count; i++)
-        receive_from(&runners[i].answers);
+        create_vcpu(i);
+}
+
+static void start_guests(void)
+{
+    for (int i = 0; i < vcpu_count; i++)
+        start_guest(i);
 }
 
 static void start_runners(const char *format, void *(*run)(void *))
@@ -200,29 +218,20 @@ static void *firecracker_vcpu(void *argument)
     return NULL;
 }
 
-static void firecracker_create(void)
-{
-    create_vm(false);
-    for (int i = 0; i < vcpu_count; i++)
-        create_vcpu(i);
-}
-
 // Its own filter comes when all is made: what makes a VM is not in it.
 static void firecracker_start(void)
 {
     for (int i = 0; i < vcpu_count; i++)
         duplicate_vcpu(i);
     start_runners("fc_vcpu %d", firecracker_vcpu);
-    for (int i = 0; i < vcpu_count; i++)
-        receive_from(&runners[i].answers);
+    await_answers();
     filter_thread(FIRECRACKER_VMM);
 }
 
 static void firecracker_boot(void)
 {
-    firecracker_create();
-    for (int i = 0; i < vcpu_count; i++)
-        start_guest(i);
+    create_all(false);
+    start_guests();
     firecracker_start();
     order_all(DO_RESUME);
 }
@@ -240,7 +249,7 @@ static void firecracker_snapshot(const struct request *request)
 static void firecracker_restore(const struct request *request)
 {
     read_snapshot(request);
-    firecracker_create();
+    create_all(false);
     read_file(request->memory, guest_memory(), GUEST_MEMORY);
     for (int i = 0; i < vcpu_count; i++) {
         const struct vcpu_state *state = &snapshot.vcpus[i];
@@ -294,22 +303,13 @@ static void *cloud_hypervisor_vcpu(void *argument)
 static void cloud_hypervisor_start(void)
 {
     start_runners("vcpu%d", cloud_hypervisor_vcpu);
-    for (int i = 0; i < vcpu_count; i++)
-        receive_from(&runners[i].answers);
-}
-
-static void cloud_hypervisor_create(void)
-{
-    create_vm(true);
-    for (int i = 0; i < vcpu_count; i++)
-        create_vcpu(i);
+    await_answers();
 }
 
 static void cloud_hypervisor_boot(void)
 {
-    cloud_hypervisor_create();
-    for (int i = 0; i < vcpu_count; i++)
-        start_guest(i);
+    create_all(true);
+    start_guests();
     cloud_hypervisor_start();
 }
 
@@ -356,7 +356,7 @@ static void cloud_hypervisor_restore(const struct request *request)
     read_snapshot(request);
     saved_clock = snapshot.clock;
     has_saved_clock = true;
-    cloud_hypervisor_create();
+    create_all(true);
     read_file(request->memory, guest_memory(), GUEST_MEMORY);
     for (int i = 0; i < vcpu_count; i++) {
         const struct vcpu_state *state = &snapshot.vcpus[i];
@@ -430,14 +430,12 @@ static void crosvm_boot(void)
 {
     struct request request = { .verb = RESTORE };
     if (options.restore) {
-        snprintf(request.state, sizeof request.state, "%.180s/state.json", options.restore);
-        snprintf(request.memory, sizeof request.memory, "%.180s/memory-ranges", options.restore);
+        take_directory(&request, options.restore);
         read_snapshot(&request);
     }
     create_vm(false);
     start_runners("crosvm_vcpu%d", crosvm_vcpu);
-    for (int i = 0; i < vcpu_count; i++)
-        receive_from(&runners[i].answers);
+    await_answers();
     if (!options.restore)
         return;
     saved_clock = snapshot.clock;
@@ -498,9 +496,7 @@ static void kvmtool_paused(int signal)
 
 static void kvmtool_boot(void)
 {
-    create_vm(false);
-    for (int i = 0; i < vcpu_count; i++)
-        create_vcpu(i);
+    create_all(false);
     handle_signal(SIGUSR2, kvmtool_paused);
     start_runners("kvm-vcpu-%d", kvmtool_vcpu);
 }
@@ -552,7 +548,7 @@ static const struct vmm *vmm;
 
 static void answer_log(struct answer *answer)
 {
-    say(answer, "khz %u\nkvmclock_ctrl %d\n", snapshot.vcpus[0].tsc_khz, told_stopped);
+    say(answer, "kvmclock_ctrl %d\nset_clock %" PRIu64 "\n", told_stopped, set_clock_ticks);
     for (int i = 0; i < vcpu_count; i++) {
         const struct area *area = guest_area(i);
         const struct sample *last = &area->last;
@@ -576,6 +572,15 @@ static void clear_log(void)
     }
 }
 
+// One that a VMM does not have is an error.
+static void try(void (*work)(const struct request *), const struct request *request, struct answer *answer)
+{
+    if (work)
+        work(request);
+    else
+        answer->length = -1;
+}
+
 static void execute(const struct request *request, struct answer *answer)
 {
     bool makes = request->verb == BOOT || request->verb == RESTORE;
@@ -596,16 +601,10 @@ static void execute(const struct request *request, struct answer *answer)
         vmm->resume();
         break;
     case SNAPSHOT:
-        if (vmm->snapshot)
-            vmm->snapshot(request);
-        else
-            answer->length = -1;
+        try(vmm->snapshot, request, answer);
         break;
     case RESTORE:
-        if (vmm->restore)
-            vmm->restore(request);
-        else
-            answer->length = -1;
+        try(vmm->restore, request, answer);
         break;
     case LOG:
         answer_log(answer);
@@ -642,18 +641,9 @@ static _Noreturn void work(void)
 
 static int server;
 
-static void *serve_firecracker(void *unused)
+static void *serve_filtered(void *filter)
 {
-    (void)unused;
-    filter_thread(FIRECRACKER_API);
-    serve(server, pass_on);
-    return NULL;
-}
-
-static void *serve_cloud_hypervisor(void *unused)
-{
-    (void)unused;
-    filter_thread(CLOUD_HYPERVISOR_API);
+    filter_thread((enum filter)(uintptr_t)filter);
     serve(server, pass_on);
     return NULL;
 }
@@ -669,10 +659,8 @@ static void boot_at_once(void)
 {
     static struct answer answer;
     struct request request = { .verb = options.restore ? RESTORE : BOOT, .resumes = options.resumes };
-    if (options.restore) {
-        snprintf(request.state, sizeof request.state, "%.180s/state.json", options.restore);
-        snprintf(request.memory, sizeof request.memory, "%.180s/memory-ranges", options.restore);
-    }
+    if (options.restore)
+        take_directory(&request, options.restore);
     if (options.boots)
         execute(&request, &answer);
 }
@@ -688,12 +676,12 @@ static void *run_cloud_hypervisor(void *unused)
 static _Noreturn void run(void)
 {
     if (!strcmp(vmm->program, "firecracker")) {
-        start_thread("fc_api", serve_firecracker, NULL);
+        start_thread("fc_api", serve_filtered, (void *)FIRECRACKER_API);
         boot_at_once();
         work();
     }
     if (!strcmp(vmm->program, "cloud-hypervisor")) {
-        start_thread("http-server", serve_cloud_hypervisor, NULL);
+        start_thread("http-server", serve_filtered, (void *)CLOUD_HYPERVISOR_API);
         start_thread("vmm", run_cloud_hypervisor, NULL);
         for (;;)
             pause();
@@ -721,7 +709,7 @@ static void take_restore(char *value)
     options.resumes = comma && strstr(comma, "resume=true");
     if (comma)
         *comma = 0;
-    options.restore = after(after(value, "source_url="), "file://");
+    options.restore = after(value, "source_url=");
     options.boots = true;
 }
 

@@ -25,6 +25,7 @@ struct vcpu_state {
 
 extern struct vcpu vcpus[GUEST_MOST_VCPUS];
 extern int vcpu_count;
+extern uint64_t set_clock_ticks; // of the host's TSC, in the last KVM_SET_CLOCK
 
 _Noreturn void die(const char *what);
 
