@@ -49,7 +49,7 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-$Modules = 'Qemu', 'ClockLog', 'Libvirt' | ForEach-Object { "$PSScriptRoot/QemuMigration/$_.psm1" }
+$Modules = 'Qemu', 'ClockLog', 'Runs', 'Libvirt' | ForEach-Object { "$PSScriptRoot/QemuMigration/$_.psm1" }
 Import-Module $Modules -Verbose:$false
 $staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 $Module = (Test-Path $staged) ? $staged : 'KvmTsc'
@@ -70,11 +70,6 @@ $Image = & $Build
 $Hook = "$PSScriptRoot/../service/libvirt-hook"
 $ModulePath = Convert-Path "$((Get-Module KvmTsc).ModuleBase)/.."
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "Libvirt-$PID"
-$SecondsBefore = 7 # for the guest's rates, to a ten-millionth
-$SecondsAfter = 3
-$ReadingNanoseconds = 5000 # that the clocks of one host's guest may be off by beyond what was told
-$JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
-$JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 $HookLog = '/var/log/libvirt/kvmtsc-hook.log'
 $States = '/var/lib/kvmtsc/states' # where the hook looks
 $Saved = "/var/lib/libvirt/qemu/save/$Name.saved"
@@ -101,33 +96,11 @@ function Open-Restore($State) {
     $job
 }
 
-function Open-ClockWatch {
-    $job = Start-ThreadJob {
-        Import-Module $using:Module
-        Watch-KvmClock -Correct -Confirm:$false -StatePath "$using:Directory/lines" # what others keep is of other guests
-    }
-    Wait-Told $job Found
-    $job
-}
-
 function Wait-Told($Watch, [string] $Kind, [long] $AtLeast = 0) {
     Wait-Until "the watch tells of $Kind" {
         Assert-Running $Watch
         $Watch.Output | Where-Object { $_.Event -eq $Kind -and [long] $_.LostNanoseconds -ge $AtLeast }
     }
-}
-
-# What ended too soon says why.
-function Assert-Running($Job) {
-    if ($Job.State -notin 'NotStarted', 'Running') {
-        $null = Receive-Job $Job
-    }
-}
-
-function Close-Watch($Watch) {
-    $Watch | Stop-Job
-    $Watch | Receive-Job -ErrorAction Continue | Out-Null
-    $Watch | Remove-Job
 }
 
 # --- the operations: each returns the guest that lives on, how long virsh took, in seconds, and the result of the restore
@@ -202,9 +175,9 @@ function Invoke-ToAnotherHost($Mode) {
 # --- one run
 
 function Invoke-Run($Kind, $Mode) {
-    $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
+    $watch = $Mode -eq 'Watched' ? (Open-ClockWatch $Module "$Directory/lines") : $null
     try {
-        $before = Watch-Guest $Guest $SecondsBefore
+        $before = Watch-Guest $Guest $Image -Before -FromNow
         Write-Information "${Kind}: $Mode"
         $done = $Kind -eq 'Migrate' ? (Invoke-ToAnotherHost $Mode) : (Invoke-OnOneHost $Kind $Mode -Watch $watch)
         $script:Guest = $done.Guest
@@ -212,7 +185,7 @@ function Invoke-Run($Kind, $Mode) {
         $stopped = $Kind -eq 'Snapshot' ? $null : (Get-DomainEvent @{ Name = $Name } STOP -Since $before.Host.Real)
         $stopped ??= [decimal] ([DateTimeOffset] $Guest.Process.StartTime).ToUnixTimeMilliseconds() * 1000000
         $resumed = Use-Guest $Guest { param($there, $stopped) Get-DomainEvent $there RESUME -Since $stopped -Wait } -Arguments $stopped
-        $after = Watch-Guest $Guest $SecondsAfter
+        $after = Watch-Guest $Guest $Image -FromNow
         $told = @()
         if ($watch) {
             Wait-Told $watch Corrected -AtLeast $Downtime.TotalNanoseconds # and not of the pause in which a snapshot is made
@@ -220,18 +193,10 @@ function Invoke-Run($Kind, $Mode) {
         }
     }
     finally {
-        if ($watch) { Close-Watch $watch }
+        if ($watch) { Close-ClockWatch $watch }
     }
-    $residual, $bound = $done.Restored ? @($done.Restored.ClockResidualNanoseconds, $done.Restored.ErrorBoundNanoseconds) :
-        $told ? @($told[-1].ResidualNanoseconds, $told[-1].ErrorBoundNanoseconds) : @(0, 0)
-    $judgement = $DestinationHost ? @{
-        OnAnotherHost        = $true
-        ToleranceNanoseconds = $bound + $JudgeNanoseconds
-        TolerancePpm         = $JudgePpm
-    } : @{
-        ToleranceNanoseconds = [Math]::Abs($residual) + $ReadingNanoseconds # that it is off by as much has been told
-    }
-    $verdict = Compare-GuestClock $before $after $stopped $resumed @judgement
+    $tolerance = Get-Tolerance (Get-Correction $done.Restored $told) -OnAnotherHost ([bool] $DestinationHost)
+    $verdict = Compare-GuestClock $before $after $stopped $resumed @tolerance
     ConvertTo-Row $Kind $Mode -Before $before -After $after -Verdict $verdict -Away ($resumed - $stopped) -Seconds $done.Seconds -Told $told
 }
 
@@ -254,26 +219,6 @@ function ConvertTo-Row($Kind, $Mode, $Before, $After, $Verdict, $Away, $Seconds,
         Warnings          = @(Select-Message ($After.Messages | Where-Object { $_ -notin $Before.Messages }) ($Verdict.StoppedMonotonic + $Away / 2))
         SameOffsets       = -not (Compare-Object $Before.Offsets.Ticks $After.Offsets.Ticks -SyncWindow 0)
         Told              = $Told
-    }
-}
-
-# What is known of a guest and its host after some seconds of the guest's.
-function Watch-Guest($Guest, [int] $Seconds) {
-    Use-Guest $Guest -Arguments $Image, $Seconds {
-        param($there, $image, $seconds)
-        $earlier = Read-HostClock $image
-        $before = Sync-GuestLog $there # lines that it had not written yet when it was stopped among them
-        foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
-        }
-        $report = Get-GuestReport $there
-        @{
-            Messages    = $report.Messages
-            Log         = @(Receive-GuestLog $there)
-            Offsets     = @(Read-TscOffset $there.Process.Id)
-            HostEarlier = $earlier
-            Host        = Read-HostClock $image
-        }
     }
 }
 

@@ -50,7 +50,7 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-Import-Module "$PSScriptRoot/QemuMigration/Qemu.psm1", "$PSScriptRoot/QemuMigration/ClockLog.psm1" -Verbose:$false
+Import-Module "$PSScriptRoot/QemuMigration/Qemu.psm1", "$PSScriptRoot/QemuMigration/ClockLog.psm1", "$PSScriptRoot/QemuMigration/Runs.psm1" -Verbose:$false
 $staged = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
 $Module = (Test-Path $staged) ? $staged : 'KvmTsc'
 Import-Module $Module -Verbose:$false
@@ -68,11 +68,6 @@ $Image = & $Build
 $Downtime = [timespan]::FromSeconds($DowntimeSeconds)
 $Directory = Join-Path ([IO.Path]::GetTempPath()) "QemuMigration-$PID"
 $Guests = [Collections.Generic.List[object]]::new()
-$SecondsBefore = 7 # for the guest's rates, to a ten-millionth
-$SecondsAfter = 3
-$JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
-$ReadingNanoseconds = 5000 # that the clocks of one host's guest may be off by beyond what was told
-$JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
 # Two sessions: in one KvmTsc waits, by the other the guest is spoken to.
 $Session, $Control = $DestinationHost ? (New-PSSession -HostName $DestinationHost, $DestinationHost) : @($null, $null)
@@ -131,26 +126,6 @@ function Open-Restore($Guest, $State) {
         Use-Guest $Guest { param($there) Test-IsWatched $there }
     }
     $job
-}
-
-# Has guests watched, by nobody who knows what will happen to them.
-function Open-ClockWatch {
-    $job = Start-ThreadJob {
-        Import-Module $using:Module
-        Watch-KvmClock -Correct -Confirm:$false -StatePath "$using:Directory/lines" # what others keep is of other guests
-    }
-    Wait-Until 'the guest is watched' {
-        Assert-Running $job
-        $job.Output.Count
-    }
-    $job
-}
-
-# What ended too soon says why.
-function Assert-Running($Job) {
-    if ($Job.State -notin 'NotStarted', 'Running') {
-        $null = Receive-Job $Job
-    }
 }
 
 # A watch sees by itself that the guest is paused. How soon that is depends on the host: some tenths of a second, or many where others have its processors.
@@ -257,8 +232,8 @@ function Invoke-Run([string] $Mode) {
             $source = $Guests[0]
             $source.Events.Clear()
         }
-        $watch = $Mode -eq 'Watched' ? (Open-ClockWatch) : $null
-        $before = Watch-Guest $source $SecondsBefore -FromNow:(-not $isNew) # last: the longer ago it is, the less its rates tell of later
+        $watch = $Mode -eq 'Watched' ? (Open-ClockWatch $Module "$Directory/lines") : $null
+        $before = Watch-Guest $source $Image -Before -FromNow:(-not $isNew) # last: the longer ago it is, the less its rates tell of later
         Write-Information "${Scenario}: $(Get-Title $Mode)"
         $migrated = & "Invoke-$Scenario" $source $withKvmTsc $watch
         $guest = $migrated.Guest
@@ -266,7 +241,7 @@ function Invoke-Run([string] $Mode) {
         $resumed = Use-Guest $guest { param($there) Wait-QmpEvent $there RESUME }
         $restored = $migrated.Restore ? ($migrated.Restore | Wait-Job | Receive-Job) : $null
         Write-Information 'The guest was resumed'
-        $after = Watch-Guest $guest $SecondsAfter -FromNow
+        $after = Watch-Guest $guest $Image -FromNow
         if ($watch) {
             Wait-Until 'the watch tells what the pause cost' {
                 Assert-Running $watch
@@ -277,9 +252,7 @@ function Invoke-Run([string] $Mode) {
     }
     finally {
         if ($watch) {
-            $watch | Stop-Job
-            $watch | Receive-Job -ErrorAction Continue | Out-Null
-            $watch | Remove-Job
+            Close-ClockWatch $watch
         }
         if ($Scenario -ne 'PauseContinue') {
             Close-MigrationGuest
@@ -287,14 +260,8 @@ function Invoke-Run([string] $Mode) {
     }
     Write-Information 'Comparing what the guest logged'
     $correction = Get-Correction $restored $told
-    $judgement = $Session ? @{
-        OnAnotherHost        = $true
-        ToleranceNanoseconds = $correction.Bound + $JudgeNanoseconds
-        TolerancePpm         = $JudgePpm
-    } : @{
-        ToleranceNanoseconds = [Math]::Abs($correction.Residual) + $ReadingNanoseconds # that it is off by as much has been told
-    }
-    $verdict = Compare-GuestClock $before $after $stopped $resumed @judgement
+    $tolerance = Get-Tolerance $correction -OnAnotherHost ([bool] $Session)
+    $verdict = Compare-GuestClock $before $after $stopped $resumed @tolerance
     [pscustomobject]@{
         Downtime  = $resumed - $stopped
         Before    = $before
@@ -304,36 +271,6 @@ function Invoke-Run([string] $Mode) {
         Corrected = $correction
         Told      = $told
         Messages  = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
-    }
-}
-
-# How far off kvmclock was told to be, and how far it may be by its bound, after the restore, or after the last correction by a watch.
-function Get-Correction($Restored, $Told) {
-    $last = $Told | Where-Object Event -EQ Corrected | Select-Object -Last 1
-    @{
-        Residual = $Restored ? $Restored.ClockResidualNanoseconds : $last ? $last.ResidualNanoseconds : 0
-        Bound    = $Restored ? $Restored.ErrorBoundNanoseconds : $last ? $last.ErrorBoundNanoseconds : 0
-    }
-}
-
-# What is known of a guest and its host after some seconds of the guest's, and what it has logged since it was known last.
-function Watch-Guest($Guest, [int] $Seconds, [switch] $FromNow) {
-    Use-Guest $Guest -Arguments $Image, $Seconds, $FromNow.IsPresent {
-        param($there, $image, $seconds, $fromNow)
-        $earlier = Read-HostClock $image
-        $before = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
-        foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
-        }
-        $report = Get-GuestReport $there
-        @{
-            ClockSource = $report.ClockSource
-            Messages    = $report.Messages
-            Log         = @(Receive-GuestLog $there)
-            Offsets     = @(Read-TscOffset $there.Process.Id)
-            HostEarlier = $earlier
-            Host        = Read-HostClock $image
-        }
     }
 }
 
