@@ -81,7 +81,7 @@ fi
         }
 
         It 'is confined, by AppArmor and by seccomp, and its clocks are read and set all the same' {
-            if (-not (Select-String 'apparmor=1' /proc/cmdline -Quiet)) {
+            if ((Get-Content /sys/module/apparmor/parameters/enabled -ErrorAction Ignore) -ne 'Y') {
                 Set-ItResult -Skipped -Because 'AppArmor is off: lab/kvmlab exec --append apparmor=1 --append security=apparmor'
             }
             Get-Content "/proc/$($guest.Process.Id)/attr/current" | Should-BeLikeString 'libvirt-*(enforce)'
