@@ -53,6 +53,22 @@ public sealed class ProcessMachine : HostMachine
     /// <summary>Whether only the order of the process's descriptors tells its vCPUs from those of the process's other VMs.</summary>
     public bool IsAssignedByOrder => Found.IsByOrder;
 
+    /// <summary>Whether its vCPUs still are all those that it was found with, and its descriptors were told for certain.</summary>
+    internal bool IsAsFound => !Found.IsDoubtful && (Debugfs?.ReadVcpuIds() is not { } ids || ids.SequenceEqual(VcpuIds));
+
+    /// <summary>The same VM, with the vCPUs that it has now; null if it is gone, or may not be looked at.</summary>
+    internal ProcessMachine? Again()
+    {
+        try
+        {
+            return VMDiscovery.Of(Identity.ProcessId).OfType<ProcessMachine>().FirstOrDefault(machine => machine.StartTime == StartTime && machine.Identity.Id == Identity.Id)?.Named(Identity.Name);
+        }
+        catch (KvmException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>What an executor has to know of it.</summary>
     public AttachTarget Target => new(
         Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors.ToDictionary(vcpu => vcpu.Key, vcpu => vcpu.Value[0]), Debugfs?.Directory)
