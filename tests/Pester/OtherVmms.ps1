@@ -126,7 +126,7 @@ function Restore-Vmm([hashtable] $Vmm) {
     $directory = "$TestDrive/$($Vmm.Name).snapshot"
     Open-Vmm $Vmm (@{
             'firecracker'      = ''
-            'cloud-hypervisor' = "$($Vmm.Boot -match '--older' ? '--older ' : '')--restore source_url=file://$directory"
+            'cloud-hypervisor' = "$($Vmm.Boot -match '--older' ? '--older' : '--prefault-seconds 4') --restore source_url=file://$directory"
             'crosvm'           = "--restore $directory $($Vmm.RunsAtOnce ? '' : '--suspended')"
         }[$Vmm.Program])
     if ($Vmm.Program -eq 'firecracker') {
