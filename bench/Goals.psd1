@@ -1,0 +1,26 @@
+# The rows of the benchmark, in their order. Place is Host, this machine, or Kvm, a KVM host. Most is the goal: of the figure, or times the floor's or a rival's, as Of says; a row
+# without is shown beside the others. Reason is why it is over, where it is.
+@{
+    Rows = @(
+        @{ Name = 'import'; Place = 'Host'; What = 'Import-Module, over bare pwsh'; Unit = 'ms'; Most = 50; Of = 'Figure'; Floor = 'bare pwsh' }
+        @{ Name = 'host'; Place = 'Host'; What = 'first Get-KvmHost, over the import'; Unit = 'ms'; Most = 30; Of = 'Figure'; Floor = 'pwsh with the module' }
+        @{ Name = 'import-1000'; Place = 'Host'; What = 'Import-KvmTscState of 1,000 documents'; Unit = 'ms'; Most = 1000; Of = 'Figure'; Floor = 'read and parsed as JSON' }
+        @{ Name = 'fleet-200'; Place = 'Host'; What = 'preflight of 200 pairs, simulated hosts'; Unit = 'ms'; Most = 2000; Of = 'Figure' }
+        @{ Name = 'set-255'; Place = 'Kvm'; What = 'Get | Set-KvmVcpuTscOffset, 255 vCPUs in process, a vCPU over C'; Unit = 'us'; Most = 20; Of = 'Figure'; Floor = 'the ioctls in C' }
+        @{ Name = 'clock-64'; Place = 'Kvm'; What = 'clocks of 64 vCPUs read, VM stopped'; Unit = 'ms'; Most = 0.333; Of = 'one ptrace stop per ioctl'; Floor = 'the ioctls in the owner' }
+        @{ Name = 'clock-64-ioctls'; Place = 'Kvm'; What = 'of these, the ioctls'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'the ioctls in the owner' }
+        @{ Name = 'hold-2'; Place = 'Kvm'; What = 'hold at resume, 2 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'its own stop and the ioctls' }
+        @{ Name = 'hold-2-ms'; Place = 'Kvm'; What = 'hold at resume, 2 vCPUs, 10 ms'; Unit = 'ms'; Most = 10; Of = 'Figure' }
+        @{ Name = 'hold-64'; Place = 'Kvm'; What = 'hold at resume, 64 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'its own stop and the ioctls' }
+        @{ Name = 'list-1'; Place = 'Kvm'; What = 'Get-KvmVM, 1 VM'; Unit = 'ms'; Floor = 'all links of /proc/*/fd in C' }
+        @{ Name = 'list-50'; Place = 'Kvm'; What = 'Get-KvmVM, 50 VMs'; Unit = 'ms'; Floor = 'all links of /proc/*/fd in C' }
+        @{ Name = 'list-200'; Place = 'Kvm'; What = 'Get-KvmVM, 200 VMs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'all links of /proc/*/fd in C' }
+        @{ Name = 'list-growth'; Place = 'Kvm'; What = 'a VM more, from 50 to 200 VMs'; Unit = 'ms'; Most = 1.2; Of = 'Floor'; Floor = 'from 1 to 50' }
+        @{ Name = 'list-memory'; Place = 'Kvm'; What = 'memory of a VM more, from 50 to 200'; Unit = 'KiB'; Most = 1.1; Of = 'Floor'; Floor = 'from 1 to 50' }
+        @{ Name = 'list-first'; Place = 'Kvm'; What = 'first of 200 VMs'; Unit = 'ms'; Most = 0.5; Of = 'Floor'; Floor = 'all of them' }
+        @{ Name = 'offsets-200'; Place = 'Kvm'; What = 'offsets of 200 VMs, no stop'; Unit = 'ms'; Most = 5; Of = 'Floor'; Floor = 'those files in C' }
+        @{ Name = 'watch-idle'; Place = 'Kvm'; What = 'Watch-KvmClock, 200 idle VMs, of one CPU'; Unit = '%'; Most = 0.2; Of = 'Figure' }
+        @{ Name = 'watch-ended'; Place = 'Kvm'; What = 'a VM ends, to the object'; Unit = 'ms'; Most = 2; Of = 'Figure' }
+        @{ Name = 'watch-set-back'; Place = 'Kvm'; What = 'kvmclock is set back, to the object'; Unit = 'ms'; Most = 2; Of = 'Figure' }
+    )
+}
