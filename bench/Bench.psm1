@@ -24,7 +24,8 @@ function Measure-Turn([Collections.IDictionary] $Way, [int] $Turns, [int] $RestM
     $taken
 }
 
-function Measure-Milliseconds([scriptblock] $Action) {
+# In milliseconds.
+function Measure-Time([scriptblock] $Action) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     $null = & $Action
     $clock.Elapsed.TotalMilliseconds
@@ -63,10 +64,10 @@ function Close-VM([Diagnostics.Process[]] $VM) {
     }
 }
 
-# Runs Watch-KvmClock in a PowerShell of its own. Script gets its events, and has $args[0] for its log.
+# Runs Watch-KvmClock in a PowerShell of its own. Script gets its events, and has $Log, a file.
 function Open-Watch([string] $Log, [string] $Script, [string] $Options = '') {
     $module = "$PSScriptRoot/../out/KvmTsc/KvmTsc.psd1"
-    Set-Content "$Log.ps1" "Import-Module '$module'; Watch-KvmClock -Confirm:`$false -StatePath '$Log.states' $Options | ForEach-Object { $Script }"
+    Set-Content "$Log.ps1" "param(`$Log) Import-Module '$module'; Watch-KvmClock -Confirm:`$false -StatePath '$Log.states' $Options | ForEach-Object { $Script }"
     Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-File', "$Log.ps1", $Log -PassThru
 }
 

@@ -9,9 +9,9 @@
         @{ Name = 'set-255'; Place = 'Kvm'; What = 'Get | Set-KvmVcpuTscOffset, 255 vCPUs in process, a vCPU over C'; Unit = 'us'; Most = 20; Of = 'Figure'; Floor = 'the ioctls in C' }
         @{ Name = 'clock-64'; Place = 'Kvm'; What = 'clocks of 64 vCPUs read, VM stopped'; Unit = 'ms'; Most = 0.333; Of = 'one ptrace stop per ioctl'; Floor = 'the ioctls in the owner' }
         @{ Name = 'clock-64-ioctls'; Place = 'Kvm'; What = 'of these, the ioctls'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'the ioctls in the owner' }
-        @{ Name = 'hold-2'; Place = 'Kvm'; What = 'hold at resume, 2 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'its own stop and the ioctls' }
+        @{ Name = 'hold-2'; Place = 'Kvm'; What = 'hold at resume, 2 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'the ioctls in the owner, and its threads going on' }
         @{ Name = 'hold-2-ms'; Place = 'Kvm'; What = 'hold at resume, 2 vCPUs, 10 ms'; Unit = 'ms'; Most = 10; Of = 'Figure' }
-        @{ Name = 'hold-64'; Place = 'Kvm'; What = 'hold at resume, 64 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'its own stop and the ioctls' }
+        @{ Name = 'hold-64'; Place = 'Kvm'; What = 'hold at resume, 64 vCPUs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'the ioctls in the owner, and its threads going on' }
         @{ Name = 'list-1'; Place = 'Kvm'; What = 'Get-KvmVM, 1 VM'; Unit = 'ms'; Floor = 'all links of /proc/*/fd in C' }
         @{ Name = 'list-50'; Place = 'Kvm'; What = 'Get-KvmVM, 50 VMs'; Unit = 'ms'; Floor = 'all links of /proc/*/fd in C' }
         @{ Name = 'list-200'; Place = 'Kvm'; What = 'Get-KvmVM, 200 VMs'; Unit = 'ms'; Most = 3; Of = 'Floor'; Floor = 'all links of /proc/*/fd in C' }

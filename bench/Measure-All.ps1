@@ -146,7 +146,7 @@ $table = @($rows | ForEach-Object { Get-Row $_ $measured[$_.Name] })
     Load   = $load
     Rows   = $table
 } | ConvertTo-Json -Depth 6 | Set-Content "$Out/bench.json"
-if (@($table.OfGoal) -ne $null) {
+if ($table.Where({ $null -ne $_.OfGoal })) {
     & $Chart chart "$Out/bench.json" "$Out/bench.svg"
 }
 Show-Row $table

@@ -15,7 +15,7 @@ $Rows = $Row.Split(',')
 
 # A PowerShell from its start to its end.
 function Measure-PowerShell([string] $Command) {
-    Measure-Milliseconds {
+    Measure-Time {
         $start = [Diagnostics.ProcessStartInfo]::new($PowerShell, [string[]] ('-NoProfile', '-NonInteractive', '-Command', $Command))
         [Diagnostics.Process]::Start($start).WaitForExit()
     }
@@ -45,8 +45,8 @@ function Measure-Document {
             [IO.File]::WriteAllBytes($name, [KvmTsc.States.StateDocument]::Write($state))
         }
         $ways = [ordered]@{
-            Import = { Measure-Milliseconds { Import-KvmTscState "$directory/*.json" } }
-            Parse  = { Measure-Milliseconds { foreach ($name in $names) { [Text.Json.JsonDocument]::Parse([IO.File]::ReadAllText($name)).Dispose() } } }
+            Import = { Measure-Time { Import-KvmTscState "$directory/*.json" } }
+            Parse  = { Measure-Time { foreach ($name in $names) { [Text.Json.JsonDocument]::Parse([IO.File]::ReadAllText($name)).Dispose() } } }
         }
         $first = & $ways.Import
         $turns = Measure-Turn $ways 9

@@ -31,7 +31,7 @@ function Use-VM([int] $VcpuCount, [scriptblock] $Action) {
     $vm = Open-VM "$Programs/vmm" $VcpuCount
     try {
         Start-Sleep -Seconds 1
-        & $Action $vm
+        $vm | ForEach-Object $Action
     }
     finally {
         Close-VM $vm
@@ -69,7 +69,7 @@ function Measure-Debugger([int] $ProcessId) {
         $lines += ($ioctl -f $vcpu, '0x4018aee2' <# KVM_GET_DEVICE_ATTR #>), ($ioctl -f $vcpu, '0xaea3' <# KVM_GET_TSC_KHZ #>)
     }
     Set-Content "$Directory/gdb" $lines
-    Measure-Milliseconds {
+    Measure-Time {
         $said = gdb -batch -nx -p $ProcessId -x "$Directory/gdb" 2>&1
         if (@($said -match '^\$\d+ = -?\d+$').Count -ne $descriptors.Count * 2 - 1 -or $said -match '^\$\d+ = -') {
             throw "gdb: $($said | Select-Object -Last 3)"
@@ -80,11 +80,11 @@ function Measure-Debugger([int] $ProcessId) {
 function Measure-Set {
     $vcpus = 255
     Use-VM $vcpus {
-        param($vm)
+        $vm = $_
         $null = New-KvmVM bench -VcpuCount $vcpus
         $ways = [ordered]@{
-            KvmTsc = { (Measure-Milliseconds { Get-KvmVcpuTscOffset bench | Set-KvmVcpuTscOffset -Confirm:$false }) * 1000 / $vcpus }
-            C      = { (ConvertTo-Number (Send-Command $vm offsets))[1] / $vcpus }
+            KvmTsc = { (Measure-Time { Get-KvmVcpuTscOffset bench | Set-KvmVcpuTscOffset -Confirm:$false }) * 1000 / $vcpus }
+            C      = { (ConvertTo-Number (Send-Command $vm offsets))[0] / $vcpus }
         }
         $first = & $ways.KvmTsc
         $turns = Measure-Turn $ways 9 $Rest
@@ -96,18 +96,18 @@ function Measure-Set {
 
 function Measure-Clock {
     Use-VM 64 {
-        param($vm)
+        $vm = $_
         $machine = Get-Machine $vm
         $attached = {
             $null = [KvmTsc.Migration.KvmTscState]::Save($machine, $true, [Threading.CancellationToken]::None)
             Get-Phase $machine
         }
-        1..20 | ForEach-Object { $null = & $attached } # .NET compiles on first use, or better after some
+        1..15 | ForEach-Object { $null = & $attached } # .NET compiles on first use, or better after some
         $turns = Measure-Turn ([ordered]@{
-                Inside = { (ConvertTo-Number (Send-Command $vm read))[1] / 1000 }
+                Inside = { (ConvertTo-Number (Send-Command $vm read))[0] / 1000 }
                 KvmTsc = $attached
                 Naive  = { Measure-Naive $vm.Id }
-            }) 20 $Rest
+            }) 11 $Rest
         $inside = [double[]] ($turns.Inside | ForEach-Object { $_ })
         $rivals = [ordered]@{ 'one ptrace stop per ioctl' = [double[]] ($turns.Naive | ForEach-Object { $_ }) }
         if (Get-Command gdb -CommandType Application -ErrorAction Ignore) {
@@ -139,7 +139,7 @@ function Invoke-HeldRestore([Diagnostics.Process] $VM, [KvmTsc.Machines.Machine]
 
 function Measure-Hold([int] $VcpuCount) {
     Use-VM $VcpuCount {
-        param($vm)
+        $vm = $_
         $machine = Get-Machine $vm
         $offset = [KvmTsc.Migration.KvmTscState]::Save($machine, $true, [Threading.CancellationToken]::None).Vcpus[0].OffsetTicks
         1..5 | ForEach-Object { $null = Invoke-HeldRestore $vm $machine }
@@ -150,8 +150,10 @@ function Measure-Hold([int] $VcpuCount) {
             }) 11 $Rest
         $held = Get-Column $turns.KvmTsc 0
         $parts = [ordered]@{}
-        $index = 1
-        'waiting for all vCPUs', 'stop', 'ioctls', 'release' | ForEach-Object { $parts[$_] = Get-Median (Get-Column $turns.KvmTsc $index++) }
+        $names = 'waiting for all vCPUs', 'stop', 'ioctls', 'release'
+        for ($i = 0; $i -lt $names.Count; $i++) {
+            $parts[$names[$i]] = Get-Median (Get-Column $turns.KvmTsc ($i + 1))
+        }
         $parts['between'] = Get-Median ($turns.KvmTsc | ForEach-Object { 2 * $_[0] - ($_ | Measure-Object -Sum).Sum })
         $rivals = [ordered]@{ 'one ptrace stop per ioctl, to read, and to write' = [double[]] ($turns.Naive | ForEach-Object { $_ }) }
         if (Test-Row "hold-$VcpuCount") { Add-Measured $Report "hold-$VcpuCount" $held ($turns.Inside | ForEach-Object { $_ }) -Rivals $rivals -Parts $parts }
@@ -180,8 +182,8 @@ function Measure-List {
             throw "Get-KvmVM does not list $count VMs."
         }
         $ways = [ordered]@{
-            KvmTsc = { Measure-Milliseconds { Get-KvmVM } }
-            First  = { Measure-Milliseconds { Get-KvmVM | Select-Object -First 1 } }
+            KvmTsc = { Measure-Time { Get-KvmVM } }
+            First  = { Measure-Time { Get-KvmVM | Select-Object -First 1 } }
             C      = { Measure-Floor vms }
         }
         $turns = Measure-Turn $ways ($count -eq 200 ? 5 : 9)
@@ -203,7 +205,7 @@ function Measure-Offset {
     if ($read.Count -ne 400 -or @($read | Where-Object Source -NE Debugfs)) {
         throw 'Offsets were not read from debugfs.'
     }
-    $turns = Measure-Turn ([ordered]@{ KvmTsc = { Measure-Milliseconds { $listed | Get-KvmVcpuTscOffset } }; C = { Measure-Floor offsets } }) 5
+    $turns = Measure-Turn ([ordered]@{ KvmTsc = { Measure-Time { $listed | Get-KvmVcpuTscOffset } }; C = { Measure-Floor offsets } }) 5
     Add-Measured $Report offsets-200 $turns.KvmTsc $turns.C
 }
 
@@ -217,16 +219,16 @@ function Wait-Told([string] $Log, [string] $Name, [int] $Count) {
 
 # From an instant, in ticks, to when a watch's script had the last event of a name, in milliseconds.
 function Measure-Told([string] $Log, [string] $Name, [int] $Count, [long] $Since) {
-    ([long] (Wait-Told $Log -Name $Name -Count $Count)[-1].Split(' ')[0] - $Since) / 10000
+    ([long] @(Wait-Told $Log -Name $Name -Count $Count)[-1].Split(' ')[0] - $Since) / 10000
 }
 
 function Measure-Watch {
     $idleSeconds, $events = 30, 9
     Open-Many 200
     $log = "$Directory/watch"
-    $watch = Open-Watch $log '[IO.File]::AppendAllText($args[0], "$([DateTime]::UtcNow.Ticks) $($_.Event) $($_.VMName)`n")'
+    $watch = Open-Watch $log '[IO.File]::AppendAllText($Log, "$([DateTime]::UtcNow.Ticks) $($_.Event) $($_.VMName)`n")'
     try {
-        $null = Wait-Told $log Found 200
+        $null = Wait-Told $log -Name Found -Count 200
         Start-Sleep -Seconds 5
         $before = Get-Cost $watch
         Start-Sleep -Seconds $idleSeconds
@@ -237,7 +239,7 @@ function Measure-Watch {
                     $null = Send-Command $VMs[0] pause
                     Start-Sleep -Milliseconds 20
                     $nanoseconds = [long] (Send-Command $VMs[0] cont)
-                    Measure-Told $log SetBack $_ ($nanoseconds / 100 + [DateTime]::UnixEpoch.Ticks)
+                    Measure-Told $log -Name SetBack -Count $_ -Since ($nanoseconds / 100 + [DateTime]::UnixEpoch.Ticks)
                 })
         }
         if (Test-Row watch-ended) {
@@ -246,7 +248,7 @@ function Measure-Watch {
                     $VMs.RemoveAt($VMs.Count - 1)
                     $since = [DateTime]::UtcNow.Ticks
                     Close-VM $last
-                    Measure-Told $log Ended $_ $since
+                    Measure-Told $log -Name Ended -Count $_ -Since $since
                     Start-Sleep -Milliseconds 500
                 })
         }

@@ -2,7 +2,7 @@
 // says, a word a line:
 //   read, restore, offsets
 //            stops its vCPUs, and issues the ioctls that reading clocks, a restore, or reading and writing all offsets consists of; prints the
-//            microseconds of stopping and of the ioctls
+//            microseconds of the ioctls, and of having all vCPUs go on
 //   pause    stops its vCPUs, and says "done"
 //   cont     has them go on, and sets kvmclock back to where it stood, as QEMU does; prints CLOCK_REALTIME of that, in nanoseconds
 //   time     times what a VMM does that a watch's tracepoints are in, again and again; prints the medians in nanoseconds, of
@@ -195,12 +195,12 @@ static void release_vcpus(void)
 
 static void time_stopped(void (*issue)(void))
 {
-    double began = now_us();
     stop_vcpus();
-    double stood = now_us();
+    double began = now_us();
     issue();
-    printf("%.1f %.1f\n", stood - began, now_us() - stood);
+    double issued = now_us();
     release_vcpus();
+    printf("%.1f %.1f\n", issued - began, now_us() - issued);
 }
 
 static int compare(const void *one, const void *other)
