@@ -9,7 +9,7 @@ namespace KvmTsc.Bench;
 /// <summary>The benchmark's rows as bars: how many times its goal each takes.</summary>
 internal static class Chart
 {
-    private const int Width = 960, BarHeight = 26, Margin = 90;
+    private const int Width = 960, BarHeight = 26, Names = 400, Above = 40, Below = 50;
 
     private static readonly OxyColor s_met = OxyColor.FromRgb(0x2E, 0x7D, 0x5B), s_over = OxyColor.FromRgb(0xD9, 0x7B, 0x29), s_goal = OxyColor.FromRgb(0x33, 0x33, 0x33);
 
@@ -18,9 +18,16 @@ internal static class Chart
         using var document = JsonDocument.Parse(File.ReadAllBytes(table));
         // The first row is to be at the top.
         var rows = document.RootElement.GetProperty("Rows").EnumerateArray().Where(row => row.GetProperty("OfGoal").ValueKind == JsonValueKind.Number).Reverse().ToArray();
-        var model = new PlotModel { Title = "What each takes, by its goal", Background = OxyColors.White };
+        var model = new PlotModel
+        {
+            Title = "What each takes, by its goal",
+            TitleFontSize = 14,
+            DefaultFontSize = 11,
+            Background = OxyColors.White,
+            PlotMargins = new OxyThickness(Names, Above, 10, Below),
+        };
         model.Axes.Add(new CategoryAxis { Position = AxisPosition.Left, ItemsSource = rows.Select(row => row.GetProperty("What").GetString()).ToArray(), GapWidth = 0.4 });
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Title = "times the goal", StringFormat = "0.###", MajorGridlineStyle = LineStyle.Dot, Maximum = MostOf(rows) * 4 });
+        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Title = "times the goal", StringFormat = "0.###", MajorGridlineStyle = LineStyle.Dot, Minimum = LeastOf(rows) / 2, Maximum = MostOf(rows) * 20 });
         var bars = new BarSeries { BaseValue = LeastOf(rows) / 2 };
         model.Series.Add(bars);
         for (var i = 0; i < rows.Length; i++)
@@ -41,7 +48,7 @@ internal static class Chart
 
         model.Annotations.Add(new LineAnnotation { Type = LineAnnotationType.Vertical, X = 1, Color = s_goal, Text = "goal" });
         using var stream = File.Create(picture);
-        new SvgExporter { Width = Width, Height = Margin + (rows.Length * BarHeight) }.Export(model, stream);
+        new SvgExporter { Width = Width, Height = Above + Below + (rows.Length * BarHeight) }.Export(model, stream);
     }
 
     private static double LeastOf(JsonElement[] rows) => Math.Min(1, rows.Min(row => row.GetProperty("OfGoal").GetDouble()));
