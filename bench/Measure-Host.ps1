@@ -26,7 +26,7 @@ function Measure-Import {
             Bare   = { Measure-PowerShell '$null' }
             Module = { Measure-PowerShell "Import-Module '$Module'" }
             Host   = { Measure-PowerShell "Import-Module '$Module'; `$null = Get-KvmHost" }
-        }) 15
+        }) 25
     $import = 0..($turns.Bare.Count - 1) | ForEach-Object { $turns.Module[$_] - $turns.Bare[$_] }
     $first = 0..($turns.Bare.Count - 1) | ForEach-Object { $turns.Host[$_] - $turns.Module[$_] }
     if ('import' -in $Rows) { Add-Measured $Report import $import $turns.Bare }

@@ -13,10 +13,11 @@ $Directory = (New-Item "$([IO.Path]::GetTempPath())/bench-$PID" -ItemType Direct
 $Rows = $Row.Split(',')
 $Rest = 200 # vCPUs that were let go go back into KVM_RUN, and until the last has, they compete for the CPU
 $Started = [Diagnostics.Stopwatch]::StartNew()
+$ListMilliseconds, $ListBytes = @{}, @{}
 $VMs = [Collections.Generic.List[Diagnostics.Process]]::new()
 
-function Test-Row([string[]] $Name) {
-    @($Rows -like $Name).Count -gt 0
+function Test-Row([string[]] $Pattern) {
+    @($Pattern | Where-Object { $Rows -like $_ }).Count -gt 0
 }
 
 function Write-News([string] $Message) {
@@ -174,28 +175,30 @@ function Measure-Floor([string] $What) {
     (ConvertTo-Number (& "$Programs/floor" $What 3))[0] / 1000
 }
 
-function Measure-List {
-    $milliseconds, $bytes = @{}, @{}
-    foreach ($count in 1, 50, 200) {
-        Open-Many $count
-        if (@(Get-KvmVM).Count -ne $count) {
-            throw "Get-KvmVM does not list $count VMs."
-        }
-        $ways = [ordered]@{
-            KvmTsc = { Measure-Time { Get-KvmVM } }
-            First  = { Measure-Time { Get-KvmVM | Select-Object -First 1 } }
-            C      = { Measure-Floor vms }
-        }
-        $turns = Measure-Turn $ways ($count -eq 200 ? 5 : 9)
-        $before = [GC]::GetAllocatedBytesForCurrentThread()
-        $null = Get-KvmVM
-        $bytes[$count] = [GC]::GetAllocatedBytesForCurrentThread() - $before
-        $milliseconds[$count] = Get-Median $turns.KvmTsc
-        if (Test-Row "list-$count") { Add-Measured $Report "list-$count" $turns.KvmTsc $turns.C }
+function Measure-List([int] $Count) {
+    Open-Many $Count
+    if (@(Get-KvmVM).Count -ne $Count) {
+        throw "Get-KvmVM does not list $Count VMs."
     }
-    if (Test-Row list-first) { Add-Measured $Report list-first $turns.First $turns.KvmTsc }
-    if (Test-Row list-growth) { Add-Measured $Report list-growth (($milliseconds[200] - $milliseconds[50]) / 150) (($milliseconds[50] - $milliseconds[1]) / 49) }
-    if (Test-Row list-memory) { Add-Measured $Report list-memory (($bytes[200] - $bytes[50]) / 150 / 1KB) (($bytes[50] - $bytes[1]) / 49 / 1KB) }
+    $ways = [ordered]@{
+        KvmTsc = { Measure-Time { Get-KvmVM } }
+        First  = { Measure-Time { Get-KvmVM | Select-Object -First 1 } }
+        C      = { Measure-Floor vms }
+    }
+    $turns = Measure-Turn $ways ($Count -lt 1000 ? 7 : 3)
+    $before = [GC]::GetAllocatedBytesForCurrentThread()
+    $null = Get-KvmVM
+    $ListBytes[$Count] = [GC]::GetAllocatedBytesForCurrentThread() - $before
+    $ListMilliseconds[$Count] = Get-Median $turns.KvmTsc
+    if (Test-Row "list-$Count") { Add-Measured $Report "list-$Count" $turns.KvmTsc $turns.C }
+    if ($Count -eq 200 -and (Test-Row list-first)) { Add-Measured $Report list-first $turns.First $turns.KvmTsc }
+}
+
+# What a VM more takes among many, and among few.
+function Measure-Growth {
+    $more = { param($Of, $From, $To) ($Of[$To] - $Of[$From]) / ($To - $From) }
+    if (Test-Row list-growth) { Add-Measured $Report list-growth (& $more $ListMilliseconds 200 1000) (& $more $ListMilliseconds 1 200) }
+    if (Test-Row list-memory) { Add-Measured $Report list-memory ((& $more $ListBytes 200 1000) / 1KB) ((& $more $ListBytes 1 200) / 1KB) }
 }
 
 function Measure-Offset {
@@ -266,9 +269,10 @@ try {
     foreach ($count in 2, 64) {
         if (Test-Row "hold-$count*") { Write-News "Holds of $count vCPUs"; Measure-Hold $count }
     }
-    if (Test-Row list-*) { Measure-List }
+    if (Test-Row list-*) { 1, 50, 200 | ForEach-Object { Measure-List $_ } }
     if (Test-Row offsets-200) { Measure-Offset }
     if (Test-Row watch-*) { Write-News 'Watching'; Measure-Watch }
+    if (Test-Row list-1000, list-growth, list-memory) { Measure-List 1000; Measure-Growth }
     Write-News 'Done'
 }
 finally {

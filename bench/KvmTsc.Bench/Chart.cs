@@ -9,7 +9,9 @@ namespace KvmTsc.Bench;
 /// <summary>The benchmark's rows as bars: how many times its goal each takes.</summary>
 internal static class Chart
 {
-    private const int Width = 960, BarHeight = 26, Names = 400, Above = 40, Below = 50;
+    private const int Width = 960, BarHeight = 26, Names = 400, Margin = 10, Axis = 50;
+
+    private const double Least = 0.01, Room = 150;
 
     private static readonly OxyColor s_met = OxyColor.FromRgb(0x2E, 0x7D, 0x5B), s_over = OxyColor.FromRgb(0xD9, 0x7B, 0x29), s_goal = OxyColor.FromRgb(0x33, 0x33, 0x33);
 
@@ -20,19 +22,25 @@ internal static class Chart
         var rows = document.RootElement.GetProperty("Rows").EnumerateArray().Where(row => row.GetProperty("OfGoal").ValueKind == JsonValueKind.Number).Reverse().ToArray();
         var model = new PlotModel
         {
-            Title = "What each takes, by its goal",
-            TitleFontSize = 14,
             DefaultFontSize = 11,
             Background = OxyColors.White,
-            PlotMargins = new OxyThickness(Names, Above, 10, Below),
+            PlotMargins = new OxyThickness(Names, Margin, Margin, Axis),
         };
         model.Axes.Add(new CategoryAxis { Position = AxisPosition.Left, ItemsSource = rows.Select(row => row.GetProperty("What").GetString()).ToArray(), GapWidth = 0.4 });
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Title = "times the goal", StringFormat = "0.###", MajorGridlineStyle = LineStyle.Dot, Minimum = LeastOf(rows) / 2, Maximum = MostOf(rows) * 20 });
-        var bars = new BarSeries { BaseValue = LeastOf(rows) / 2 };
+        model.Axes.Add(new LogarithmicAxis
+        {
+            Position = AxisPosition.Bottom,
+            Title = "times the goal",
+            StringFormat = "0.###",
+            MajorGridlineStyle = LineStyle.Dot,
+            Minimum = Least,
+            Maximum = Room * Math.Max(1, rows.Max(TimesOf)),
+        });
+        var bars = new BarSeries { BaseValue = Least };
         model.Series.Add(bars);
         for (var i = 0; i < rows.Length; i++)
         {
-            var times = rows[i].GetProperty("OfGoal").GetDouble();
+            var times = TimesOf(rows[i]);
             var isMet = rows[i].GetProperty("Met").GetBoolean();
             bars.Items.Add(new BarItem(times, i) { Color = isMet ? s_met : s_over });
             model.Annotations.Add(new TextAnnotation
@@ -48,10 +56,9 @@ internal static class Chart
 
         model.Annotations.Add(new LineAnnotation { Type = LineAnnotationType.Vertical, X = 1, Color = s_goal, Text = "goal" });
         using var stream = File.Create(picture);
-        new SvgExporter { Width = Width, Height = Above + Below + (rows.Length * BarHeight) }.Export(model, stream);
+        new SvgExporter { Width = Width, Height = Margin + Axis + (rows.Length * BarHeight) }.Export(model, stream);
     }
 
-    private static double LeastOf(JsonElement[] rows) => Math.Min(1, rows.Min(row => row.GetProperty("OfGoal").GetDouble()));
-
-    private static double MostOf(JsonElement[] rows) => Math.Max(1, rows.Max(row => row.GetProperty("OfGoal").GetDouble()));
+    /// <summary>What is over a floor may be nothing, or less; the axis has no place for that.</summary>
+    private static double TimesOf(JsonElement row) => Math.Max(Least, row.GetProperty("OfGoal").GetDouble());
 }
