@@ -281,7 +281,7 @@ function Get-LastLine([hashtable] $Tier) {
 }
 
 # Every tier's last line is its count, and a line before it begins with FAILED or SKIPPED for each test that did not pass; a tier that ends
-# without a count, or badly, has failed.
+# without a count, or badly, has failed, and what Pester said of tests that had failed by then is told.
 function Get-TierCount([hashtable] $Tier) {
     $lines = @(Get-Content $Tier.Log)
     $count = [pscustomobject] @{ Tier = $Tier.Name; Seconds = [int] $Tier.Clock.Elapsed.TotalSeconds; Passed = 0; Failed = 0; Skipped = 0 }
@@ -292,8 +292,12 @@ function Get-TierCount([hashtable] $Tier) {
         $count.Failed = [int] $Matches.failed
         $count.Skipped = [int] ($Matches['skipped'] ?? 0)
     }
+    else {
+        $told += @($lines -match '^\s*\[-\] ')
+    }
     if ($Tier.Process.ExitCode -ne 0 -and $count.Failed -eq 0) {
-        $told += "FAILED: it ended with exit code $($Tier.Process.ExitCode), and at last said:", ($lines | Select-Object -Last 20)
+        $told += "FAILED: it ended with exit code $($Tier.Process.ExitCode), and at last said:"
+        $told += @($lines | Select-Object -Last 20)
         $count.Failed = 1
     }
     Write-News "Ended: $($Tier.Name), $($count.Seconds) s: $($count.Passed) passed, $($count.Failed) failed, $($count.Skipped) skipped"

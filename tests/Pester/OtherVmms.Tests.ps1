@@ -115,6 +115,10 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
             }
         }
 
+        AfterAll {
+            Close-OpenWatch
+        }
+
         It 'costs a guest of <Vmm><Variant> nothing' -ForEach $vmms {
             $exact = $Paused -eq 'Near' ? 'Near' : 'None'
             Assert-Loss $losses[$Name] $exact Clock
@@ -192,6 +196,10 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                     $losses.ByHand[$vmm.Name] = Get-Loss $vmm.Name
                 }
             }
+        }
+
+        AfterAll {
+            Close-OpenWatch
         }
 
         It 'costs a guest of <Vmm><Variant> of kvmclock: <Restored>, of its TSC: Pause' -ForEach $snapshots {

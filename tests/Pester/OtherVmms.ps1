@@ -126,7 +126,7 @@ function Restore-Vmm([hashtable] $Vmm) {
     $directory = "$TestDrive/$($Vmm.Name).snapshot"
     Open-Vmm $Vmm (@{
             'firecracker'      = ''
-            'cloud-hypervisor' = "$($Vmm.Boot -match '--older' ? '--older ' : '')--restore source_url=file://$directory"
+            'cloud-hypervisor' = "$($Vmm.Boot -match '--older' ? '--older' : '--prefault-seconds 4') --restore source_url=file://$directory"
             'crosvm'           = "--restore $directory $($Vmm.RunsAtOnce ? '' : '--suspended')"
         }[$Vmm.Program])
     if ($Vmm.Program -eq 'firecracker') {
@@ -173,7 +173,7 @@ function Wait-ToldOfAll([hashtable] $Watch, [string] $What, [string[]] $Name) {
 # Until its vCPUs' threads are held at their next entry into the guest.
 function Wait-Held([string] $Name) {
     Wait-Until "$Name is held" {
-        @(Get-KvmVcpu $Name | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($processes[$Name].Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+        @(Get-KvmVcpu $Name -ErrorAction Ignore | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($processes[$Name].Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
     }
 }
 

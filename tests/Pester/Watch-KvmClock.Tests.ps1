@@ -101,6 +101,10 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         }
     }
 
+    AfterEach {
+        Close-OpenWatch
+    }
+
     AfterAll {
         Close-Guest $qemu
     }

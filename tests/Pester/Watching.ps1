@@ -1,5 +1,6 @@
 # What the tests of watches share: QEMUs to be watched, and watches. Dot-source it after Common.ps1.
 Import-Module "$PSScriptRoot/../../samples/QemuMigration/Qemu.psm1"
+$script:openWatches = [Collections.Generic.List[hashtable]]::new()
 
 # A QEMU whose firmware finds nothing to boot, so that its vCPUs idle.
 function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = $TestDrive, [int] $VcpuCount = 2) {
@@ -15,7 +16,7 @@ function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = 
     }
 }
 
-# Watches in the background, until Close-Watch. What is known is kept for itself alone, if nothing else is said.
+# Watches in the background, until Close-Watch, or Close-OpenWatch where a test has failed: two would take from each other what they wait for. What is known is kept for itself alone, if nothing else is said.
 function Open-Watch([hashtable] $Given = @{}) {
     if (-not $Given.ContainsKey('StatePath')) {
         $Given.StatePath = "$TestDrive/$([guid]::NewGuid())"
@@ -28,6 +29,7 @@ function Open-Watch([hashtable] $Given = @{}) {
     $nothing.Complete()
     $null = $shell.BeginInvoke($nothing, $events)
     $watch = @{ Shell = $shell; Events = $events; Seen = 0 }
+    $openWatches.Add($watch)
     $null = Wait-Told $watch Found
     $watch
 }
@@ -49,11 +51,16 @@ function Get-TraceInstance {
 }
 
 function Close-Watch([hashtable] $Watch) {
+    $null = $openWatches.Remove($Watch)
     $stopping = $Watch.Shell.BeginStop($null, $null)
     $stopping.AsyncWaitHandle.WaitOne(120000) | Should-BeTrue
     $Watch.Shell.Streams.Error | Should-BeCollection @()
     $Watch.Shell.Dispose()
     Get-TraceInstance | Should-BeCollection @()
+}
+
+function Close-OpenWatch {
+    @($openWatches) | ForEach-Object { Close-Watch $_ }
 }
 
 # Reads a clock when the watch is out of the VM: a process has one tracer.

@@ -8,6 +8,7 @@
 //   lkvm              run --name NAME --sock SOCKET
 //
 // --older is a version before kvmclock was written with CLOCK_REALTIME (cloud-hypervisor up to 52), or was not any more (Firecracker up to 1.15).
+// --prefault-seconds N is for how long a VMM fills memory between the creation of its VM and of its vCPUs.
 // Where each does what is told in docs/vmms.md. Requests come by SOCKET (server.c), by HTTP, one a connection. The guest's log is the answer to GET /log.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -50,6 +51,7 @@ struct snapshot {
 struct options {
     const char *program, *socket, *restore;
     bool boots, older, suspended, resumes;
+    unsigned prefault_seconds;
 };
 
 static struct options options;
@@ -159,6 +161,7 @@ static void order_all(enum order order)
 static void create_all(bool splits_irqchip)
 {
     create_vm(splits_irqchip);
+    sleep(options.prefault_seconds);
     for (int i = 0; i < vcpu_count; i++)
         create_vcpu(i);
 }
@@ -729,6 +732,8 @@ static void take_options(int count, char **arguments)
             options.socket = after(value, "path=");
         else if (!strcmp(option, "--restore"))
             take_restore(value);
+        else if (!strcmp(option, "--prefault-seconds"))
+            options.prefault_seconds = (unsigned)atoi(value);
         else if (!strcmp(option, "--vcpus"))
             vcpu_count = atoi(value);
     }

@@ -37,6 +37,8 @@ public abstract class RestoreCommand : KvmCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
+    private protected TimeSpan Timeout => TimeSpan.FromSeconds(TimeoutSeconds);
+
     /// <summary>How it is to be restored.</summary>
     private protected TscRestoreOptions Options => new(Method, Force, Downtime, MaximumDowntime);
 
@@ -50,20 +52,22 @@ public abstract class RestoreCommand : KvmCommand
     {
         if (!AtResume)
             return restore.Run(Cancellation);
-        var timeout = TimeSpan.FromSeconds(TimeoutSeconds);
-        var progress = new ProgressRecord(0, $"Waiting for {vmName} to be resumed", "Watching its vCPUs");
+        return ShowWaiting($"Waiting for {vmName} to be resumed", "held", show, waiting => restore.RunAtResume(Timeout, waiting, Cancellation));
+    }
+
+    /// <summary>Waits for the vCPUs of a VM, and shows it.</summary>
+    private protected T ShowWaiting<T>(string activity, string state, Action<ProgressRecord> show, Func<Action<TimeSpan, int>, T> wait)
+    {
+        var progress = new ProgressRecord(0, activity, "Watching its vCPUs");
         try
         {
-            return restore.RunAtResume(
-                timeout,
-                (waited, held) =>
-                {
-                    progress.SecondsRemaining = Math.Max(0, (int)(timeout - waited).TotalSeconds);
-                    progress.PercentComplete = Math.Min(100, (int)(100 * waited / timeout));
-                    progress.StatusDescription = $"{waited:hh\\:mm\\:ss}, {held} vCPU(s) held";
-                    show(progress);
-                },
-                Cancellation);
+            return wait((waited, count) =>
+            {
+                progress.SecondsRemaining = Math.Max(0, (int)(Timeout - waited).TotalSeconds);
+                progress.PercentComplete = Math.Min(100, (int)(100 * waited / Timeout));
+                progress.StatusDescription = $"{waited:hh\\:mm\\:ss}, {count} vCPU(s) {state}";
+                show(progress);
+            });
         }
         finally
         {

@@ -1,5 +1,7 @@
 using System.Management.Automation;
 using KvmTsc.Clocks;
+using KvmTsc.Discovery;
+using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.PowerShell.Binding;
 using KvmTsc.PowerShell.Completion;
@@ -26,7 +28,7 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
     /// <inheritdoc/>
     protected override void ProcessRecord() => For(VM, () =>
     {
-        var machine = Targets.Single(VM);
+        var machine = Complete(Targets.Single(VM));
         var restore = new TscRestore(machine, State, Options);
         if (!ShouldProcess(machine.Identity.ToString(), Question(restore, State.VMName)))
             return;
@@ -35,4 +37,10 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
             WriteWarning($"{KvmGuestClocksAdvice.Unmoved(machine.Identity.Name)} {KvmGuestClocksAdvice.Action}");
         WriteObject(result);
     });
+
+    /// <summary>With -AtResume, one that its VMM is still creating is waited for.</summary>
+    private Machine Complete(Machine machine) => AtResume && machine is ProcessMachine { GuestHasRun: false } created && created.VcpuIds.Count < State.Vcpus.Count
+        ? ShowWaiting(
+            $"Waiting for {machine.Identity.Name} to be created", "created", ShowProgress, waiting => created.AwaitVcpus(State.Vcpus.Count, Timeout, waiting, Cancellation))
+        : machine;
 }

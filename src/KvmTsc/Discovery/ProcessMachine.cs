@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using KvmTsc.Arithmetic;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
@@ -52,6 +53,45 @@ public sealed class ProcessMachine : HostMachine
 
     /// <summary>Whether only the order of the process's descriptors tells its vCPUs from those of the process's other VMs.</summary>
     public bool IsAssignedByOrder => Found.IsByOrder;
+
+    /// <summary>Whether its vCPUs still are all those that it was found with, and its descriptors were told for certain.</summary>
+    internal bool IsAsFound => !Found.IsDoubtful && (Debugfs?.ReadVcpuIds() is not { } ids || ids.SequenceEqual(VcpuIds));
+
+    /// <summary>The same VM, with the vCPUs that it has now; null if it is gone, or may not be looked at.</summary>
+    internal ProcessMachine? Again()
+    {
+        try
+        {
+            return VMDiscovery.Of(Identity.ProcessId).OfType<ProcessMachine>().FirstOrDefault(machine => machine.StartTime == StartTime && machine.Identity.Id == Identity.Id)?.Named(Identity.Name);
+        }
+        catch (KvmException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The same VM, once it has so many vCPUs: its VMM may have much memory to fill before it creates them.</summary>
+    /// <param name="count">How many.</param>
+    /// <param name="timeout">How long that is waited for; after that, or where its guest runs sooner, it is the VM as it is.</param>
+    /// <param name="waiting">Told how long it has taken, and how many there are.</param>
+    /// <param name="cancellationToken">Ends waiting.</param>
+    public ProcessMachine AwaitVcpus(int count, TimeSpan timeout, Action<TimeSpan, int> waiting, CancellationToken cancellationToken)
+    {
+        const int PollMilliseconds = 200;
+        var start = Stopwatch.GetTimestamp();
+        var machine = this;
+        while (machine.VcpuIds.Count < count && !machine.GuestHasRun && Stopwatch.GetElapsedTime(start) is var waited && waited < timeout)
+        {
+            waiting(waited, machine.VcpuIds.Count);
+            cancellationToken.WaitHandle.WaitOne(PollMilliseconds);
+            cancellationToken.ThrowIfCancellationRequested();
+            if (machine.Again() is not { } again)
+                return machine; // whoever works in it will say that it is gone
+            machine = again;
+        }
+
+        return machine;
+    }
 
     /// <summary>What an executor has to know of it.</summary>
     public AttachTarget Target => new(

@@ -36,7 +36,6 @@ public sealed class ClockWatch
     private readonly Dictionary<string, WatchedVM> _vms = [];
     private readonly Dictionary<int, int> _processes = []; // by thread
     private readonly Dictionary<int, long> _discoverAt = []; // by process
-    private readonly Dictionary<int, int> _discoveries = []; // in vain, by process
     private readonly ConcurrentQueue<KvmClockEvent> _told = [];
     private readonly ConcurrentQueue<WatchedVM> _resumed = [];
     private readonly Queue<TraceEvent> _unread = [];
@@ -191,7 +190,7 @@ public sealed class ClockWatch
         if (vms.Length == 0 && process != Environment.ProcessId)
             _discoverAt.TryAdd(process, Now + CreationMilliseconds);
         foreach (var vm in vms.Where(vm => vm.Note(occurred) && !vm.IsArmed))
-            vm.LookAt = occurred.Kind == TraceEventKind.MasterClock ? Now : vm.LookAt ?? Now + SettlingMilliseconds;
+            vm.LookAt = occurred.Kind == TraceEventKind.MasterClock ? Now : Math.Min(vm.LookAt ?? long.MaxValue, Now + SettlingMilliseconds);
     }
 
     private void DoWhatIsDue(SafeDescriptor wake, CancellationToken cancellationToken)
@@ -199,10 +198,7 @@ public sealed class ClockWatch
         foreach (var process in _discoverAt.Where(discover => discover.Value <= Now).Select(discover => discover.Key).ToArray())
         {
             _discoverAt.Remove(process);
-            var found = Discover(process).ToArray();
-            if (found.Length == 0)
-                _discoveries.Remove(process);
-            foreach (var machine in found.Where(machine => IsComplete(machine, process)))
+            foreach (var machine in Discover(process))
                 Add(machine, wake, cancellationToken);
         }
 
@@ -211,17 +207,18 @@ public sealed class ClockWatch
             if (vm.TakeFailureToHold())
                 vm.LookAt = Now;
             if (vm.LookAt <= Now)
-                Look(vm, cancellationToken);
+                Look(vm, wake, cancellationToken);
             if (vm.PauseLookAt <= Now)
                 LookForPause(vm, wake);
         }
     }
 
-    private void Look(WatchedVM vm, CancellationToken cancellationToken)
+    private void Look(WatchedVM vm, SafeDescriptor wake, CancellationToken cancellationToken)
     {
+        vm.TakeVcpus();
         if (!vm.Machine.GuestHasRun)
         {
-            vm.LookAt = null; // its first entry into the guest is another event
+            AwaitGuest(vm, wake);
             return;
         }
 
@@ -292,6 +289,19 @@ public sealed class ClockWatch
             vm.PauseLookAt = Now + ((long)GatheringMilliseconds << (vm.VainLooks - 1));
     }
 
+    /// <summary>
+    /// Its guest has not run yet; its first entry there is another event. It may have been saved, or move here: then that entry is held, as soon as all vCPUs that it had
+    /// are there, and the threads that are to run them, of which no event tells.
+    /// </summary>
+    private void AwaitGuest(WatchedVM vm, SafeDescriptor wake)
+    {
+        vm.LookAt = null;
+        if (vm.Acts && vm.IsSuccessor && KnowsVcpuThreads(vm.Machine))
+            Arm(vm, wake);
+        else if (vm.MayBeSuccessor && ++vm.LooksBeforeGuest < MostLooks)
+            vm.LookAt = Now + ((long)SettlingMilliseconds << (vm.LooksBeforeGuest - 1));
+    }
+
     private void Arm(WatchedVM vm, SafeDescriptor wake) => vm.Arm(events =>
     {
         foreach (var occurred in events)
@@ -299,24 +309,6 @@ public sealed class ClockWatch
         _resumed.Enqueue(vm);
         LibC.Signal(wake);
     });
-
-    /// <summary>Whether a new process has all vCPUs of the VM that it may be the successor of: they are made one after another.</summary>
-    private bool IsComplete(ProcessMachine machine, int process)
-    {
-        const int MostDiscoveries = 10;
-        var lines = _lines.Of(machine.Identity.Name);
-        var isComplete = lines.Count == 0 || machine.GuestHasRun || lines.Any(line => line.Vcpus.Count <= machine.VcpuIds.Count);
-        var discoveries = _discoveries.GetValueOrDefault(process) + 1;
-        if (isComplete || discoveries >= MostDiscoveries)
-        {
-            _discoveries.Remove(process);
-            return true;
-        }
-
-        _discoveries[process] = discoveries;
-        _discoverAt[process] = Now + CreationMilliseconds;
-        return false;
-    }
 
     private void Add(ProcessMachine machine, SafeDescriptor wake, CancellationToken cancellationToken)
     {
@@ -328,8 +320,8 @@ public sealed class ClockWatch
         _tell(new KvmClockEvent(KvmClockEventKind.Found, machine.Identity, stoppedMicroseconds: machine.GuestHasRun ? vm.History.Current?.StoppedMicroseconds : null));
         foreach (var occurred in events)
             _tell(occurred);
-        if (vm.Acts && vm.IsSuccessor && !machine.GuestHasRun && KnowsVcpuThreads(machine))
-            Arm(vm, wake); // a VM that was saved, or moves here, and was not resumed yet
+        if (!machine.GuestHasRun)
+            AwaitGuest(vm, wake);
         vm.PauseLookAt = Now;
     }
 

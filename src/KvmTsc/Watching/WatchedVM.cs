@@ -46,12 +46,10 @@ internal sealed class WatchedVM : IDisposable
         _policy = policy;
         Acts = policy.Corrects && acts;
         _store = store;
-        foreach (var line in store.Of(machine.Identity.Name).Where(line => line.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(machine.VcpuIds)))
-            TryUse(line);
-        IsSuccessor = History.Current is not null;
+        UseStored();
     }
 
-    public ProcessMachine Machine { get; }
+    public ProcessMachine Machine { get; private set; }
 
     /// <summary>Whether something is done about it.</summary>
     public bool Acts { get; }
@@ -80,6 +78,9 @@ internal sealed class WatchedVM : IDisposable
 
     /// <summary>How often it was looked for that in vain since it left the guest.</summary>
     public int VainLooks { get; set; }
+
+    /// <summary>How often it was looked at in vain before its guest ran.</summary>
+    public int LooksBeforeGuest { get; set; }
 
     /// <summary>Whether offsets were written since its clocks were judged.</summary>
     public bool HasNews
@@ -126,6 +127,25 @@ internal sealed class WatchedVM : IDisposable
         }
     }
 
+    /// <summary>Whether a VM of its name was known before, with whichever vCPUs: before its first entry into the guest it may turn out to be that one.</summary>
+    public bool MayBeSuccessor => Acts && _store.Of(Machine.Identity.Name).Count > 0;
+
+    /// <summary>Takes notice of vCPUs that it has got since it was found: its VMM was still creating them, or has plugged one in.</summary>
+    public void TakeVcpus()
+    {
+        if (Machine.IsAsFound || Machine.Again() is not { } machine)
+            return;
+        Machine = machine;
+        _restores.Clear();
+        KvmTscState[] lines = [.. History.Lines];
+        History.Clear();
+        if (IsSuccessor || !machine.GuestHasRun)
+            UseStored();
+        else
+            foreach (var line in lines.Select(line => line.ForVcpus(machine.VcpuIds)).OfType<KvmTscState>())
+                TryUse(line);
+    }
+
     /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
     public bool LooksPaused() => Machine.IsStopped();
 
@@ -144,6 +164,7 @@ internal sealed class WatchedVM : IDisposable
         LookAt = null;
         try
         {
+            TakeVcpus();
             var reading = TscSnapshot.Of(Machine);
             var events = Tell(reading.WhileStopped(stop => Work(stop, reading, catchUp), cancellationToken), beforeGuestRan: IsPaused);
             _looksInVain = 0;
@@ -162,7 +183,8 @@ internal sealed class WatchedVM : IDisposable
     }
 
     /// <summary>Somebody else may be at work in its process, as another cmdlet is for some milliseconds.</summary>
-    private static bool IsBusy(KvmException exception) => exception.ErrorId is KvmErrorId.BusyWithKvmTsc or KvmErrorId.AlreadyTraced or KvmErrorId.AttachDenied or KvmErrorId.AttachFailed;
+    private static bool IsBusy(KvmException exception) =>
+        exception.ErrorId is KvmErrorId.BusyWithKvmTsc or KvmErrorId.AlreadyTraced or KvmErrorId.AttachDenied or KvmErrorId.AttachFailed or KvmErrorId.VcpuMismatch;
 
     /// <summary>It was found to be paused: its next entry into the guest is held, its clocks looked at then, and put right.</summary>
     /// <param name="done">Told what became of it, on another thread, when it was resumed.</param>
@@ -184,7 +206,7 @@ internal sealed class WatchedVM : IDisposable
                 }
                 catch (KvmException exception)
                 {
-                    End(Failed(exception), hasFailed: true);
+                    End(exception.ErrorId == KvmErrorId.VcpuMismatch ? [] : Failed(exception), hasFailed: true);
                 }
                 catch (OperationCanceledException)
                 {
@@ -250,6 +272,8 @@ internal sealed class WatchedVM : IDisposable
         catchUp?.Invoke(this);
         lock (_noting)
         {
+            if (_offsetsWritten is not null && !Machine.IsAsFound)
+                throw new KvmException(KvmErrorId.VcpuMismatch, $"{Machine.Identity.Name} has got other vCPUs meanwhile.", "Try again.");
             try
             {
                 return Work(stop, now, byGuest: _writers.Count > 0);
@@ -408,6 +432,14 @@ internal sealed class WatchedVM : IDisposable
         {
             events.Add(KvmClockEvent.Of(KvmClockEventKind.NotWritten, Machine.Identity, exception));
         }
+    }
+
+    /// <summary>What is known of VMs of its name that had the same vCPUs.</summary>
+    private void UseStored()
+    {
+        foreach (var line in _store.Of(Machine.Identity.Name).Where(line => line.Vcpus.Select(vcpu => vcpu.VcpuId).Order().SequenceEqual(Machine.VcpuIds)))
+            TryUse(line);
+        IsSuccessor = History.Current is not null;
     }
 
     /// <summary>A line of a VM of that name: it may be of one that this VM could not be restored to.</summary>

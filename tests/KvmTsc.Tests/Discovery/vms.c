@@ -21,7 +21,7 @@
  *
  * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
  * prints "ready" and waits for its standard input to end; there, a digit N spins a vCPU, u ends being stuck, p pauses the late vCPU, whose thread is seconds
- * on its way from the guest to where it waits, r resumes it, and b sets the last VM's kvmclock back by a second.
+ * on its way from the guest to where it waits, r resumes it, c creates the next vCPU of the last VM, and b sets that VM's kvmclock back by a second.
  */
 
 #define _GNU_SOURCE
@@ -48,7 +48,7 @@
 
 #define CODE 0x1000
 
-static int kvm, last_vm, descriptors[64], ids[64], count;
+static int kvm, last_vm, last_vcpu_count, descriptors[64], ids[64], count;
 static struct kvm_run *late;
 static pthread_t late_thread;
 static sem_t resumed;
@@ -78,10 +78,17 @@ static void create_vm(void)
 
     memcpy(memory, "\xf4\xeb\xfe", 3); /* halt: hlt; spin: jmp spin */
     last_vm = vm;
+    last_vcpu_count = 0;
     must(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
     must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     must(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
     add(vm, -1);
+}
+
+static void create_vcpu(int vm, int id)
+{
+    add(must(ioctl(vm, KVM_CREATE_VCPU, id), "KVM_CREATE_VCPU"), id);
+    last_vcpu_count++;
 }
 
 static void *run(void *fd)
@@ -297,6 +304,8 @@ static void finish(void)
             pthread_kill(late_thread, SIGUSR1);
         else if (byte == 'r')
             sem_post(&resumed);
+        else if (byte == 'c')
+            create_vcpu(last_vm, last_vcpu_count);
         else if (byte == 'b')
             set_clock_back();
     _exit(0);
@@ -309,8 +318,7 @@ static void *follow(void *unused)
             create_vm();
         else if (!strcmp(*argument, "vcpu")) {
             int vm = next_descriptor();
-            int id = next_number();
-            add(must(ioctl(vm, KVM_CREATE_VCPU, id), "KVM_CREATE_VCPU"), id);
+            create_vcpu(vm, next_number());
         } else if (!strcmp(*argument, "dup"))
             add(must(dup(next_descriptor()), "dup"), -1);
         else if (!strcmp(*argument, "close"))

@@ -64,7 +64,7 @@ public sealed class ClockWatchTests(Programs programs)
 
         var corrected = Assert.Single(Until.True(() => Volatile.Read(ref told), events => events is not null)!, occurred => occurred.Event == "Corrected");
         Assert.Equal(isInTime, corrected.BeforeGuestRan);
-        Assert.InRange(corrected.LostNanoseconds!.Value, 1_000_000_000, 1_001_000_000);
+        Assert.InRange(corrected.LostNanoseconds!.Value, 1_000_000_000, 1_100_000_000); // a slow host takes its time between reading the clock and setting it
     }
 
     [Fact]
@@ -87,6 +87,52 @@ public sealed class ClockWatchTests(Programs programs)
         Assert.Equal(["Resumed"], resumed.Select(occurred => occurred.Event));
     }
 
+    /// <summary>As where a VMM has much memory to fill before it creates vCPUs.</summary>
+    [Fact]
+    public void A_VM_that_had_no_vCPU_yet_when_it_was_found_is_watched_with_all_it_gets()
+    {
+        using var other = OtherProcess.StartReady(programs.VMs, "vm");
+        using var ended = new CancellationTokenSource(s_patience);
+        using var setsBack = new Timer(_ => other.Tell("b"));
+        List<string> told = [];
+        ClockWatch.Run(
+            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy(Corrects: true) : null, Acts: true),
+            occurred =>
+            {
+                if (occurred.ProcessId != other.Id)
+                    return;
+                told.Add($"{occurred.Event} {occurred.Reason}".Trim());
+                if (occurred.Event == "Found")
+                {
+                    other.Tell("cc12");
+                    setsBack.Change(TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)); // until it has seen its clocks before
+                }
+                else if (occurred.Event == "Corrected")
+                {
+                    ended.Cancel();
+                }
+            },
+            ended.Token);
+        Assert.Equal(["Found", "Corrected"], told);
+    }
+
+    [Fact]
+    public void A_vCPU_that_was_plugged_in_is_put_right_with_all_others()
+    {
+        using var other = StartPausable();
+        using var vm = new WatchedVM(other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
+        _ = vm.Look(_ => { }, CancellationToken.None);
+        other.Tell("c");
+        var machine = Until.True(other.FindOne, machine => machine.VcpuIds.Count == 2);
+        var offset = Until.True(() => KvmTscState.Save(machine, force: false, CancellationToken.None), state => state.ClockNanoseconds > 10 * Second).Vcpus[0].OffsetTicks;
+        _ = vm.Look(_ => { }, CancellationToken.None);
+        Move(machine, -3);
+        foreach (var kind in new[] { TraceEventKind.Offset, TraceEventKind.Tracked, TraceEventKind.MasterClock })
+            vm.Note(new TraceEvent(kind, HostTsc.Read(), other.Threads[0]));
+        Assert.Equal(["Corrected"], vm.Look(_ => { }, CancellationToken.None).Select(occurred => occurred.Event));
+        Assert.Equal([offset, offset], KvmTscState.Save(machine, force: false, CancellationToken.None).Vcpus.Select(vcpu => vcpu.OffsetTicks));
+    }
+
     /// <summary>Clocks that began at nothing together are a point of every line of which that is true.</summary>
     [Theory]
     [InlineData(false)]
@@ -98,7 +144,7 @@ public sealed class ClockWatchTests(Programs programs)
         var clock = Until.True(() => GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds, clock => clock > 7 * Second); // what is less is new in any case
         var older = (clock / Second) + 10;
         if (wasRestored)
-            MoveForward(machine, 1000);
+            Move(machine, 1000);
         var now = KvmTscState.Save(machine, force: false, CancellationToken.None);
         var store = OpenStore();
         store.Keep(now.VMName!, [EarlierLife(now, older)]);
@@ -119,12 +165,14 @@ public sealed class ClockWatchTests(Programs programs)
             now.Host, now.StoppedMicroseconds, now.ToolVersion);
     }
 
-    private static void MoveForward(ProcessMachine machine, int seconds)
+    /// <summary>Moves both of its clocks, back only by force.</summary>
+    private static void Move(ProcessMachine machine, int seconds)
     {
         var state = KvmTscState.Save(machine, force: false, CancellationToken.None);
         var offset = state.Vcpus[0].OffsetTicks + (seconds * (long)state.Host.TscKHz * 1000);
-        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: false, CancellationToken.None);
-        GuestClock.Set(machine, GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds + ((ulong)seconds * Second), null, force: true, CancellationToken.None);
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: true, CancellationToken.None);
+        GuestClock.Set(
+            machine, unchecked(GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds + ((ulong)seconds * Second)), null, force: true, CancellationToken.None);
     }
 
     private static LineStore OpenStore() => LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
