@@ -9,6 +9,7 @@ Test     runs all tests: besides these, real kernel, cmdlets on a KVM host, QEMU
 Soak     proves that attaching does no harm: attaches 2,000 times, is killed 500 times, and stops QEMU guests in all ways
 Matrix   tests on every kernel that Debian offers here, with each of what kernels allow writers of /proc/PID/mem; half an hour or more
 Intel    tests on Intel's VMX with TSC scaling, which Bochs emulates, slowly
+Bench    measures what each thing takes, beside its goal and the least that it could take; ten minutes
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and pauses one, unwatched and watched; its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets, and the help that is built from it
@@ -18,14 +19,16 @@ Clean    removes out
 ./build.ps1 -Task Test
 .EXAMPLE
 ./build.ps1 -Task Matrix -Only '6.12, never*'
+.EXAMPLE
+./build.ps1 -Task Bench -Only 'list-*'
 #>
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Bench', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
     [string] $Task = 'Build',
 
-    # The tiers of tests to run, by their names in the table.
+    # The tiers of tests to run, or the rows to measure, by their names in the table.
     [SupportsWildcards()]
     [string] $Only = '*'
 )
@@ -357,6 +360,10 @@ switch ($Task) {
     Intel {
         Invoke-Stage KvmTsc.sln
         Invoke-Tier (Get-IntelTier)
+    }
+    Bench {
+        Invoke-Stage KvmTsc.sln
+        & "$PSScriptRoot/bench/Measure-All.ps1" $Only
     }
     Demo { Invoke-Demo }
     Lab {

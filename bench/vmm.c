@@ -1,7 +1,10 @@
 // A VMM with many vCPUs, all of them idle in KVM_RUN, which reads its clocks itself. It says "ready", and then does what its standard input
 // says, a word a line:
-//   inside   stops its vCPUs, and times the ioctls that a batch consists of; prints the microseconds
-//   pause    stops its vCPUs; cont has them go on, and sets kvmclock back to where it stood, as QEMU does. Both say "done"
+//   read, restore, offsets
+//            stops its vCPUs, and issues the ioctls that reading clocks, a restore, or reading and writing all offsets consists of; prints the
+//            microseconds of the ioctls, and of having all vCPUs go on
+//   pause    stops its vCPUs, and says "done"
+//   cont     has them go on, and sets kvmclock back to where it stood, as QEMU does; prints CLOCK_REALTIME of that, in nanoseconds
 //   time     times what a VMM does that a watch's tracepoints are in, again and again; prints the medians in nanoseconds, of
 //            KVM_SET_CLOCK, of KVM_SET_MSRS with IA32_TSC, and of a KVM_RUN in which the guest writes to a port
 //   lost     prints the nanoseconds that kvmclock lost since the start, by CLOCK_MONOTONIC_RAW
@@ -33,6 +36,7 @@ struct vcpu {
 
 static struct vcpu vcpus[most_vcpus];
 static int vm, count;
+static uint64_t offsets[most_vcpus];
 static struct kvm_clock_data stopped_clock;
 static _Atomic bool wants_stop;
 static _Atomic int stopped;
@@ -126,17 +130,48 @@ static void await_stopped(int expected)
     pthread_mutex_unlock(&lock);
 }
 
-// What KvmTsc's batch consists of.
+static void get_clock(struct kvm_clock_data *clock)
+{
+    require(!ioctl(vm, KVM_GET_CLOCK, clock), "KVM_GET_CLOCK");
+}
+
+static void do_offsets(unsigned long request)
+{
+    for (int i = 0; i < count; i++) {
+        struct kvm_device_attr attribute = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offsets[i] };
+        require(!ioctl(vcpus[i].fd, request, &attribute), "KVM_VCPU_TSC_OFFSET");
+    }
+}
+
 static void read_all(void)
 {
     struct kvm_clock_data clock;
-    uint64_t offset;
-    struct kvm_device_attr attribute = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset };
-    require(!ioctl(vm, KVM_GET_CLOCK, &clock), "KVM_GET_CLOCK");
-    for (int i = 0; i < count; i++)
-        require(!ioctl(vcpus[i].fd, KVM_GET_DEVICE_ATTR, &attribute), "KVM_GET_DEVICE_ATTR");
+    get_clock(&clock);
+    do_offsets(KVM_GET_DEVICE_ATTR);
     for (int i = 0; i < count; i++)
         require(ioctl(vcpus[i].fd, KVM_GET_TSC_KHZ, 0) > 0, "KVM_GET_TSC_KHZ");
+}
+
+static void restore_all(void)
+{
+    enum { settings = 3 };
+    struct kvm_clock_data clock;
+    read_all();
+    do_offsets(KVM_SET_DEVICE_ATTR);
+    for (int i = 0; i < settings; i++) {
+        get_clock(&clock);
+        clock.flags = 0;
+        require(!ioctl(vm, KVM_SET_CLOCK, &clock), "KVM_SET_CLOCK");
+    }
+    get_clock(&clock);
+    do_offsets(KVM_SET_DEVICE_ATTR);
+    read_all();
+}
+
+static void read_and_write_offsets(void)
+{
+    do_offsets(KVM_GET_DEVICE_ATTR);
+    do_offsets(KVM_SET_DEVICE_ATTR);
 }
 
 static void stop_vcpus(void)
@@ -158,13 +193,14 @@ static void release_vcpus(void)
     await_stopped(0);
 }
 
-static void time_inside(void)
+static void time_stopped(void (*issue)(void))
 {
     stop_vcpus();
     double began = now_us();
-    read_all();
-    printf("%.1f\n", now_us() - began);
+    issue();
+    double issued = now_us();
     release_vcpus();
+    printf("%.1f %.1f\n", issued - began, now_us() - issued);
 }
 
 static int compare(const void *one, const void *other)
@@ -221,7 +257,7 @@ static double read_clock(struct kvm_clock_data *clock)
     double before, after;
     do {
         before = now_us();
-        require(!ioctl(vm, KVM_GET_CLOCK, clock), "KVM_GET_CLOCK");
+        get_clock(clock);
         after = now_us();
     } while (after - before > 100);
     return (before + after) / 2;
@@ -250,16 +286,18 @@ static void tell_lost(void)
 static void pause_clock(void)
 {
     stop_vcpus();
-    require(!ioctl(vm, KVM_GET_CLOCK, &stopped_clock), "KVM_GET_CLOCK");
+    get_clock(&stopped_clock);
     puts("done");
 }
 
 static void continue_clock(void)
 {
+    struct timespec now;
     stopped_clock.flags = 0;
     require(!ioctl(vm, KVM_SET_CLOCK, &stopped_clock), "KVM_SET_CLOCK");
+    clock_gettime(CLOCK_REALTIME, &now);
     release_vcpus();
-    puts("done");
+    printf("%ld%09ld\n", now.tv_sec, now.tv_nsec);
 }
 
 static void create(int kvm)
@@ -308,8 +346,12 @@ int main(int arguments, char **values)
     puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
-        if (!strcmp(line, "inside\n"))
-            time_inside();
+        if (!strcmp(line, "read\n"))
+            time_stopped(read_all);
+        else if (!strcmp(line, "restore\n"))
+            time_stopped(restore_all);
+        else if (!strcmp(line, "offsets\n"))
+            time_stopped(read_and_write_offsets);
         else if (!strcmp(line, "pause\n"))
             pause_clock();
         else if (!strcmp(line, "cont\n"))

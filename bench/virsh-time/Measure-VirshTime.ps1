@@ -21,7 +21,7 @@ param(
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 $Root = "$PSScriptRoot/../.."
-Import-Module "$Root/out/KvmTsc/KvmTsc.psd1", "$Root/samples/QemuMigration/Qemu.psm1", "$Root/samples/QemuMigration/Libvirt.psm1"
+Import-Module "$Root/out/KvmTsc/KvmTsc.psd1", "$Root/samples/QemuMigration/Qemu.psm1", "$Root/samples/QemuMigration/Libvirt.psm1", "$PSScriptRoot/../Bench.psm1"
 $Name = 'time01'
 $Saved = "/var/lib/libvirt/qemu/save/$Name.saved"
 $Directory = (New-Item "$([IO.Path]::GetTempPath())/virsh-time-$PID" -ItemType Directory).FullName
@@ -34,8 +34,9 @@ $Commands = @{
 
 # It writes a line for each event.
 Set-Content "$Directory/watch.ps1" @"
+param(`$Log)
 Import-Module '$Root/out/KvmTsc/KvmTsc.psd1'
-Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/lines' | ForEach-Object { "`$(`$_.Event) `$(`$_.Reason)" >>`$args[0] }
+Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/lines' | ForEach-Object { "`$(`$_.Event) `$(`$_.Reason)" >>`$Log }
 "@
 
 function Open-Watch {
@@ -63,11 +64,6 @@ function Measure-Operation([string] $Kind) {
     }
     Connect-Domain $guest
     $seconds
-}
-
-function Get-Median([double[]] $Value) {
-    $sorted = @($Value | Sort-Object)
-    ($sorted[($sorted.Count - 1) -shr 1] + $sorted[$sorted.Count -shr 1]) / 2
 }
 
 Initialize-Libvirt (& "$Root/lab/guest/build")

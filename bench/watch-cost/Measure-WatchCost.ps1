@@ -31,33 +31,10 @@ param(
 
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
-$Module = "$PSScriptRoot/../../out/KvmTsc/KvmTsc.psd1"
+Import-Module "$PSScriptRoot/../Bench.psm1"
 $Directory = (New-Item "$([IO.Path]::GetTempPath())/watch-cost-$PID" -ItemType Directory).FullName
-$TicksPerSecond = [int] (getconf CLK_TCK)
 
-function Open-VM {
-    $start = [Diagnostics.ProcessStartInfo]::new("$Directory/vmm", '2')
-    $start.RedirectStandardInput = $start.RedirectStandardOutput = $true
-    $process = [Diagnostics.Process]::Start($start)
-    $null = $process.StandardOutput.ReadLine()
-    $process
-}
-
-function Send-Command([Diagnostics.Process] $VM, [string] $Command) {
-    $VM.StandardInput.WriteLine($Command)
-    $VM.StandardOutput.ReadLine()
-}
-
-function Open-Watch([string] $Log) {
-    $watch = "Import-Module '$Module'; Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/states' | ForEach-Object { `$_ | ConvertTo-Json -Compress >>'$Log' }"
-    Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-Command', $watch -PassThru
-}
-
-# Processor time of a process, in milliseconds: utime and stime of proc_pid_stat(5).
-function Get-Cost([Diagnostics.Process] $Process) {
-    $fields = (Get-Content "/proc/$($Process.Id)/stat" -Raw).Split(') ')[-1].Split(' ')
-    ([long] $fields[11] + [long] $fields[12]) * 1000 / $TicksPerSecond
-}
+$Told = '$_ | ConvertTo-Json -Compress >>$Log'
 
 function Get-Told([string] $Log, [string] $Name) {
     Get-Content $Log -ErrorAction Ignore | ConvertFrom-Json | Where-Object Event -EQ $Name
@@ -82,23 +59,12 @@ function Measure-Pause([Diagnostics.Process] $VM, [Diagnostics.Process] $Watch, 
     [Math]::Round(((Get-Cost $Watch) - $before) / $PauseCount, 1), [Math]::Round(@($held)[$PauseCount / 2], 1)
 }
 
-function Close-Watch([Diagnostics.Process] $Watch) {
-    $Watch.Kill()
-    $Watch.WaitForExit()
-    # It was killed, and KVM is still traced until somebody ends it.
-    Get-ChildItem /sys/kernel/debug/tracing/instances -Filter 'kvmtsc-*' | ForEach-Object { rmdir $_.FullName }
-}
-
 # Waits until a watch knows all VMs, and has nothing more to do. Returns the seconds until it knew them.
 function Wait-Watch([string] $Log, [int] $Count) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     Wait-Told $Log -Name Found -Count $Count
     $clock.Elapsed.TotalSeconds
     Start-Sleep -Seconds 5
-}
-
-function Get-Median([double[]] $Value) {
-    ($Value | Sort-Object)[[Math]::Floor($Value.Count / 2)]
 }
 
 # The ioctls of a VMM without a watch and with one, in turns, in nanoseconds.
@@ -108,7 +74,7 @@ function Measure-Ioctl([Diagnostics.Process] $VM, [int] $Count, [int] $Turns) {
     foreach ($turn in 1..$Turns) {
         $taken[$false] += , [double[]] (Send-Command $VM time).Split(' ')
         $log = "$Directory/$Count-$turn.log"
-        $watch = Open-Watch $log
+        $watch = Open-Watch $log $Told -Options '-Correct'
         try {
             $null = Wait-Watch $log $Count
             $taken[$true] += , [double[]] (Send-Command $VM time).Split(' ')
@@ -126,9 +92,9 @@ function Measure-Ioctl([Diagnostics.Process] $VM, [int] $Count, [int] $Turns) {
 function Measure-Watch([int] $Count, [int] $IdleSeconds, [int] $PauseCount, [int[]] $PauseMilliseconds, [int] $Turns) {
     $log = "$Directory/$Count.log"
     $watch = $null
-    $vms = @(1..$Count | ForEach-Object { Open-VM })
+    $vms = @(1..$Count | ForEach-Object { Open-VM "$Directory/vmm" })
     try {
-        $watch = Open-Watch $log
+        $watch = Open-Watch $log $Told -Options '-Correct'
         $seconds = Wait-Watch $log $Count
         $start = Get-Cost $watch
         $events = @(Get-Content $log).Count
@@ -163,7 +129,7 @@ function Measure-Watch([int] $Count, [int] $IdleSeconds, [int] $PauseCount, [int
 }
 
 try {
-    cc -std=gnu17 -O2 -Wall -Wextra -Werror -pthread -o "$Directory/vmm" "$PSScriptRoot/../vmm.c"
+    Invoke-Compiler $Directory
     $VMCount | ForEach-Object { Measure-Watch $_ -IdleSeconds $IdleSeconds -PauseCount $PauseCount -PauseMilliseconds $PauseMilliseconds -Turns $Turns } | Format-List
 }
 finally {

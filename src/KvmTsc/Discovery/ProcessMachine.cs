@@ -118,7 +118,7 @@ public sealed class ProcessMachine : HostMachine
     /// <inheritdoc/>
     public override IReadOnlyList<KvmVcpu> DescribeVcpus()
     {
-        var threads = new VcpuThreads(Identity.ProcessId, Found, _isOnlyVM);
+        var threads = Threads;
         return [.. VcpuIds.Select(Describe)];
 
         KvmVcpu Describe(int id)
@@ -127,6 +127,15 @@ public sealed class ProcessMachine : HostMachine
             return new KvmVcpu(Identity.Name, Identity.ProcessId, Identity.Id, id, threadId, state);
         }
     }
+
+    /// <summary>Whether all its vCPUs stand still. It is looked no further than the first that does not.</summary>
+    internal bool IsStopped()
+    {
+        var threads = Threads;
+        return VcpuIds.Count > 0 && VcpuIds.All(id => threads.Look(id).State == KvmVcpuState.Stopped);
+    }
+
+    private VcpuThreads Threads => new(Identity.ProcessId, Found, _isOnlyVM);
 
     private AttachObstacle Doubt() => new(
         KvmErrorId.AttachUnsupported,

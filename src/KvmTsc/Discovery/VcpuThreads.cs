@@ -34,7 +34,7 @@ internal sealed partial class VcpuThreads
         if (entered == 0)
             return (NamedThread(vcpuId), KvmVcpuState.Stopped);
         if (entered is { } thread)
-            return ProcessStat.Read(TaskDirectory(thread)) is { IsDead: false } ? (thread, StateOf(thread)) : (null, KvmVcpuState.Stopped);
+            return ProcessStat.Read(TaskDirectory(thread)) is { IsDead: false } stat ? (thread, StateOf(thread, stat)) : (null, KvmVcpuState.Stopped);
         return WaitingThread(vcpuId) is { } waiting ? (waiting, StateOf(waiting))
             : NamedThread(vcpuId) is { } named ? (named, StateOf(named))
             : (null, KvmVcpuState.Unknown);
@@ -48,10 +48,11 @@ internal sealed partial class VcpuThreads
 
     private int? NamedThread(int vcpuId) => _named.Value.TryGetValue(vcpuId, out var thread) ? thread : null;
 
-    private KvmVcpuState StateOf(int threadId)
+    private KvmVcpuState StateOf(int threadId) =>
+        ProcessStat.Read(TaskDirectory(threadId)) is { IsDead: false } stat ? StateOf(threadId, stat) : KvmVcpuState.Stopped;
+
+    private KvmVcpuState StateOf(int threadId, ProcessStat stat)
     {
-        if (ProcessStat.Read(TaskDirectory(threadId)) is not { } stat || stat.IsDead)
-            return KvmVcpuState.Stopped;
         // A thread that a tracer or a signal took out of KVM_RUN still shows that system call.
         if (stat.State is 'T' or 't')
             return KvmVcpuState.Stopped;
@@ -88,5 +89,4 @@ internal sealed partial class VcpuThreads
     }
 
     private string TaskDirectory(int threadId) => $"/proc/{_processId}/task/{threadId}";
-
 }

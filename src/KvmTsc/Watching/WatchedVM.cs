@@ -147,7 +147,7 @@ internal sealed class WatchedVM : IDisposable
     }
 
     /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
-    public bool LooksPaused() => Machine.DescribeVcpus() is { Count: > 0 } vcpus && vcpus.All(vcpu => vcpu.State == KvmVcpuState.Stopped);
+    public bool LooksPaused() => Machine.IsStopped();
 
     /// <summary>It is taken for paused, if it still is: how often its vCPUs have left the guest until now tells later whether it ran since.</summary>
     public bool MarkPaused()

@@ -19,6 +19,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
     private Carrier? _carrier;
     private PayloadImage? _next;
     private bool _disposed;
+    private double _waited;
     private double _stopped;
     private double _running;
 
@@ -59,6 +60,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
     public static AttachedStop Of(AttachedExecutor executor, AttachPreparation preparation, ResumeWatch watch)
     {
         var stop = new AttachedStop(executor, preparation, watch);
+        stop._waited = stop.Elapsed;
         stop._threads.TakeOver(watch.HandOver());
         var begun = stop.TryBegin(Precedence.Take);
         return begun ?? throw AttachErrors.Failed($"No vCPU thread of {preparation.Target.VMName} could be borrowed.");
@@ -122,7 +124,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
         StoppedMicroseconds = _clock.Elapsed.TotalMicroseconds;
         _watch?.Dispose();
         EndedThreads.Await();
-        _executor.LastPhases = new AttachPhases(_stopped, _running, Elapsed - began);
+        _executor.LastPhases = new AttachPhases(_waited, _stopped, _running, Elapsed - began);
         _preparation.Dispose();
     }
 
@@ -153,7 +155,7 @@ internal sealed class AttachedStop : IVMStop, IDisposable
         var index = 0;
         foreach (var thread in Held)
             thread.Divert(_preparation.Address + (ulong)Payload.HoldOffset(index++));
-        _stopped = Elapsed;
+        _stopped = Elapsed - _waited;
         return true;
     }
 
