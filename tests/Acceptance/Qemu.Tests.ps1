@@ -55,7 +55,11 @@ Describe 'A guest that moves from one QEMU to another, and stands still for a se
             Wait-Until 'the guest reads on' { (Get-Log $destination).Count -ge $before + 16 }
         }
 
-        $script:restore = $null
+        $script:restore = $script:first = $script:second = $null
+        $script:lack = Get-Lack
+        if ($lack) {
+            return
+        }
         $script:source = "acceptance-source-$PID"
         $script:destination = "acceptance-destination-$PID"
         Export-Firmware "$TestDrive/firmware"
@@ -63,17 +67,17 @@ Describe 'A guest that moves from one QEMU to another, and stands still for a se
         $script:second = Open-Qemu $destination '-incoming', "unix:$TestDrive/socket"
         Wait-Until 'the guest reads its TSC' { (Test-Path "$TestDrive/$source") -and (Get-Log $source).Count -gt 80 }
         $vm = Get-KvmVM $source
-        $script:denied = $vm.CanAttach ? '' : $vm.Reason
+        $script:lack = $vm.CanAttach ? '' : $vm.Reason
     }
 
     AfterAll {
-        $restore | Remove-Job -Force
-        $first, $second | ForEach-Object { $_.Kill() }
+        @($restore).Where({ $_ }) | Remove-Job -Force
+        @($first, $second).Where({ $_ }).ForEach('Kill')
     }
 
     It 'loses no time' {
-        if ($denied) {
-            Set-ItResult -Skipped -Because $denied
+        if ($lack) {
+            Set-ItResult -Skipped -Because $lack
         }
         $offset = (Get-KvmVcpuTscOffset $source).OffsetTicks
         $before = Get-KvmClock $source
@@ -100,8 +104,8 @@ Describe 'A guest that moves from one QEMU to another, and stands still for a se
     }
 
     It 'reads a TSC that never went back, and that has counted meanwhile' {
-        if ($denied) {
-            Set-ItResult -Skipped -Because $denied
+        if ($lack) {
+            Set-ItResult -Skipped -Because $lack
         }
         $earliest = (Get-KvmClock $destination).HostTsc
         Wait-Reading
