@@ -1,6 +1,6 @@
 @{
     RootModule           = 'KvmTsc.PowerShell.dll'
-    ModuleVersion        = '0.1.0'
+    ModuleVersion        = '1.0.0'
     GUID                 = '5b0a2f5e-6a0c-4f5c-9c53-0a2d8a1f7e64'
     Author               = 'KvmTsc contributors'
     CompanyName          = 'KvmTsc contributors'
@@ -39,8 +39,9 @@
     AliasesToExport      = @()
     PrivateData          = @{
         PSData = @{
-            Tags       = @('Linux', 'KVM', 'TSC', 'kvmclock', 'virtualization', 'migration', 'PSEdition_Core')
-            LicenseUri = 'https://opensource.org/license/mit'
+            Tags         = @('Linux', 'KVM', 'TSC', 'kvmclock', 'virtualization', 'migration', 'PSEdition_Core')
+            LicenseUri   = 'https://opensource.org/license/mit'
+            ReleaseNotes = 'CHANGELOG.md, beside the manifest.'
         }
     }
 }

@@ -13,7 +13,8 @@ Bench    measures what each thing takes, beside its goal and the least that it c
 Demo     migrates a running QEMU guest on a real kernel, without and with KvmTsc, and pauses one, unwatched and watched; its own clocks tell what it cost
 Lab      opens a shell with the module on a KVM host, an emulated one where this machine has no /dev/kvm
 Docs     brings docs/help in line with the cmdlets, and the help that is built from it
-Package  makes out/KvmTsc-VERSION.zip
+Package  packs the module at out/packages: zip, NuGet, Debian, RPM
+Release  does so, and tests the packages: built again elsewhere, installed, upgraded, removed
 Clean    removes out
 .EXAMPLE
 ./build.ps1 -Task Test
@@ -25,7 +26,7 @@ Clean    removes out
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Bench', 'Demo', 'Lab', 'Docs', 'Package', 'Clean')]
+    [ValidateSet('Build', 'Check', 'Test', 'Soak', 'Matrix', 'Intel', 'Bench', 'Demo', 'Lab', 'Docs', 'Package', 'Release', 'Clean')]
     [string] $Task = 'Build',
 
     # The tiers of tests to run, or the rows to measure, by their names in the table.
@@ -45,6 +46,7 @@ $Stage = "$Out/KvmTsc"
 $Help = "$PSScriptRoot/docs/help"
 $Modules = "$Out/modules"
 $Results = "$Out/results"
+$Packages = "$Out/packages"
 $Lab = "$PSScriptRoot/lab/kvmlab"
 $TestModules = @{ 'Pester' = '6.2.0'; 'Microsoft.PowerShell.PlatyPS' = '1.0.3'; 'PSScriptAnalyzer' = '1.25.0' }
 $SecondsBetweenNews = 45
@@ -78,8 +80,9 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     }
     $null = New-Item $Stage -ItemType Directory
     $binaries = "$Published/KvmTsc.PowerShell/release_linux-x64"
-    Copy-Item "$binaries/KvmTsc*.dll", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE" $Stage
+    Copy-Item "$binaries/KvmTsc*.dll", "$binaries/KvmTsc*.pdb", "$binaries/*.ps1xml", "$PSScriptRoot/KvmTsc.psd1", "$PSScriptRoot/LICENSE", "$PSScriptRoot/CHANGELOG.md" $Stage
     Copy-Item "$PSScriptRoot/service" $Stage -Recurse
+    Copy-Item "$PSScriptRoot/tests/Acceptance" "$Stage/tests" -Recurse
 }
 
 # The samples' guest, and the VMM that stands in for others, which a lab would build anew each time. Where this cannot be done, they will say so.
@@ -207,6 +210,12 @@ function Get-IntelTier {
     @{ Name = 'cmdlets on an Intel host'; Command = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought + '--' + (Get-PesterCommand Scaling Scaling) }
 }
 
+# The packages, here, and installed on an emulated host, since all would else be done to this machine.
+function Get-ReleaseTier {
+    @{ Name = 'packages'; Command = Get-PesterCommand Packages Packages }
+    @{ Name = 'packages, installed'; Command = Get-LabCommand (Get-PesterCommand Installed Packages) ('--emulate', '--with', 'rpm' + $WithoutRandomAddresses) }
+}
+
 # Builds and runs tiers of tests, and ends with a table of them and their count.
 function Invoke-Tier([hashtable[]] $Tier) {
     $Tier = $Tier.Where({ $_.Name -like $TierPattern })
@@ -329,11 +338,16 @@ function Invoke-Documentation {
 }
 
 function Invoke-Package {
+    $tools = @{ 'dpkg-deb' = 'dpkg'; 'rpmbuild' = 'rpm' }
+    foreach ($tool in $tools.Keys) {
+        if (-not (Get-Command $tool -CommandType Application -ErrorAction Ignore)) {
+            & $Lab install $tools[$tool]
+        }
+    }
     Invoke-Stage
-    $version = (Import-PowerShellDataFile "$PSScriptRoot/KvmTsc.psd1").ModuleVersion
-    $archive = Join-Path $Out "KvmTsc-$version.zip"
-    Compress-Archive $Stage $archive -Force
-    "Packed $archive"
+    $null = dotnet tool restore
+    & "$PSScriptRoot/packaging/New-Package.ps1" $Stage $Packages
+    Write-News "Packed $Packages"
 }
 
 switch ($Task) {
@@ -372,6 +386,10 @@ switch ($Task) {
     }
     Docs { Invoke-Documentation }
     Package { Invoke-Package }
+    Release {
+        Invoke-Package
+        Invoke-Tier (Get-ReleaseTier)
+    }
     Clean {
         if (Test-Path $Out) {
             Remove-Item $Out -Recurse -Force

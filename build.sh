@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds PowerShell and hands its arguments to build.ps1: ./build.sh Build|Check|Test|Soak|Matrix|Intel|Bench|Demo|Lab|Docs|Package|Clean
+# Finds PowerShell and hands its arguments to build.ps1: ./build.sh Build|Check|Test|Soak|Matrix|Intel|Bench|Demo|Lab|Docs|Package|Release|Clean
 # Where PowerShell cannot be had, Test and Demo do what needs none, and say what they left out.
 set -euo pipefail
 cd "$(dirname "$0")"

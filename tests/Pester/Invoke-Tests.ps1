@@ -7,6 +7,8 @@ Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
 Long  what of that has the tag Long too, which is left out otherwise
 Scaling  what needs a CPU that scales TSCs: on an Intel host (lab/kvmlab exec --cpu intel)
+Packages  the packages in out/packages
+Installed  the same, installed: on an emulated host, as root (lab/kvmlab exec --emulate)
 Its last line is the count, after one for each test that failed or was skipped.
 .EXAMPLE
 pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/KvmTsc/KvmTsc.psd1 out/results
@@ -14,7 +16,7 @@ pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/Kvm
 [CmdletBinding()]
 param(
     [Parameter(Mandatory, Position = 0)]
-    [ValidateSet('Host', 'Kvm', 'Long', 'Scaling')]
+    [ValidateSet('Host', 'Kvm', 'Long', 'Scaling', 'Packages', 'Installed')]
     [string] $Tier,
 
     # The staged module.
@@ -62,13 +64,12 @@ Import-Module (Convert-Path $Manifest)
 $configuration = Get-Configuration (Join-Path $PSScriptRoot PesterConfiguration.psd1)
 $configuration.Run.Path = $Path
 switch ($Tier) {
-    Host { $configuration.Filter.ExcludeTag = 'Kvm', 'Scaling' }
+    Host { $configuration.Filter.ExcludeTag = 'Kvm', 'Scaling', 'Packages', 'Installed' }
     Kvm {
         $configuration.Filter.Tag = 'Kvm'
         $configuration.Filter.ExcludeTag = 'Long'
     }
-    Long { $configuration.Filter.Tag = 'Long' }
-    Scaling { $configuration.Filter.Tag = 'Scaling' }
+    default { $configuration.Filter.Tag = $Tier }
 }
 $null = New-Item $Results -ItemType Directory -Force
 $configuration.TestResult.OutputPath = Join-Path $Results "Pester-$Tier.xml"

@@ -1,6 +1,6 @@
 BeforeDiscovery {
     $root = (Resolve-Path "$PSScriptRoot/../..").ProviderPath
-    $files = @(Get-ChildItem "$root/*.ps1", "$root/*.sh" -File) + (Get-ChildItem "$root/.ci", "$root/bench", "$root/docs", "$root/lab", "$root/samples", "$root/service", "$root/tests" -File -Recurse)
+    $files = @(Get-ChildItem "$root/*.ps1", "$root/*.sh" -File) + (Get-ChildItem "$root/.ci", "$root/bench", "$root/docs", "$root/lab", "$root/packaging", "$root/samples", "$root/service", "$root/tests" -File -Recurse)
     $script:scripts = @($files.Where({ $_.Extension -in '.ps1', '.psm1', '.psd1' }).FullName.Substring($root.Length + 1))
     $script:analyzer = Get-Module PSScriptAnalyzer -ListAvailable | Where-Object Version -GE '1.25.0'
     $script:shellcheck = Get-Command shellcheck -CommandType Application -ErrorAction Ignore
@@ -66,5 +66,14 @@ Describe 'shellcheck' -ForEach @{ Files = $shell } {
         }
         $found | Should-BeCollection @()
         $status | Should-Be 0
+    }
+}
+
+Describe 'The workflows' {
+    It 'take what others made by its digest' {
+        $files = (Get-ChildItem "$root/.github/workflows", "$root/.github/actions" -Filter *.yml -Recurse).FullName
+        $taken = (Select-String '^\s*(- )?(uses|container|image): +(?<what>[^.\s].*)$' $files).Matches | ForEach-Object { $_.Groups['what'].Value }
+        $taken.Count | Should-BeGreaterThan 5
+        $taken | Should-All { $_ -match '@[0-9a-f]{40} # v\d' -or $_ -match '@sha256:[0-9a-f]{64}$' }
     }
 }
