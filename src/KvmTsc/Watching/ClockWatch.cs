@@ -28,8 +28,11 @@ public sealed class ClockWatch
 
     private const int MostKnownThreads = 10_000;
 
-    /// <summary>How often it is looked for a pause in vain, the later the less often: for some minutes in all.</summary>
+    /// <summary>How often it is looked in vain for a pause of which an exit from the guest told, the later the less often: for some minutes in all.</summary>
     private const int MostLooks = 12;
+
+    /// <summary>The same for a VM that was just found, of which nothing tells that it is about to be paused: for some seconds.</summary>
+    private const int MostFirstLooks = 5;
 
     private readonly ClockWatchOptions _options;
     private readonly Action<KvmClockEvent> _tell;
@@ -169,7 +172,7 @@ public sealed class ClockWatch
         {
             if (vm.PausedLooks == 0)
                 vm.PauseLookAt = Now;
-            vm.VainLooks = 0;
+            (vm.VainLooks, vm.MostVainLooks) = (0, MostLooks);
         }
 
         return null;
@@ -285,7 +288,7 @@ public sealed class ClockWatch
     /// </summary>
     private static void LookAgain(WatchedVM vm)
     {
-        if (++vm.VainLooks < MostLooks)
+        if (++vm.VainLooks < vm.MostVainLooks)
             vm.PauseLookAt = Now + ((long)GatheringMilliseconds << (vm.VainLooks - 1));
     }
 
@@ -322,7 +325,7 @@ public sealed class ClockWatch
             _tell(occurred);
         if (!machine.GuestHasRun)
             AwaitGuest(vm, wake);
-        vm.PauseLookAt = Now;
+        (vm.PauseLookAt, vm.MostVainLooks) = (Now, MostFirstLooks);
     }
 
     private static bool KnowsVcpuThreads(ProcessMachine machine)

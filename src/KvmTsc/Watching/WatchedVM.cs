@@ -79,6 +79,9 @@ internal sealed class WatchedVM : IDisposable
     /// <summary>How often it was looked for that in vain since it left the guest.</summary>
     public int VainLooks { get; set; }
 
+    /// <summary>How often that is done.</summary>
+    public int MostVainLooks { get; set; }
+
     /// <summary>How often it was looked at in vain before its guest ran.</summary>
     public int LooksBeforeGuest { get; set; }
 
