@@ -210,10 +210,10 @@ function Get-IntelTier {
     @{ Name = 'cmdlets on an Intel host'; Command = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought + '--' + (Get-PesterCommand Scaling Scaling) }
 }
 
-# The packages, here, and installed on an emulated host, since all would else be done to this machine.
+# The packages, here, and installed on an emulated host, since all would else be done to this machine, with the checks that come with them.
 function Get-ReleaseTier {
     @{ Name = 'packages'; Command = Get-PesterCommand Packages Packages }
-    @{ Name = 'packages, installed'; Command = Get-LabCommand (Get-PesterCommand Installed Packages) ('--emulate', '--with', 'rpm' + $WithoutRandomAddresses) }
+    @{ Name = 'packages, installed'; Command = Get-LabCommand (Get-PesterCommand Installed Packages, Acceptance) ('--emulate', '--with', 'rpm' + $WithoutRandomAddresses) }
 }
 
 # Builds and runs tiers of tests, and ends with a table of them and their count.
@@ -320,8 +320,9 @@ function Invoke-Demo {
     Invoke-Stage
     Invoke-GuestBuild
     $sample = "& '$($PSScriptRoot -replace "'", "''")/samples/Invoke-QemuMigration.ps1' -InformationAction Continue"
-    $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched"
-    & $Lab exec --cpus 1 --timeout 1800 --attempts 2 @WithoutRandomAddresses -- pwsh -NoProfile -NonInteractive -Command $script
+    $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched -CoursePath '$Results/course.json'"
+    $null = New-Item $Results -ItemType Directory -Force
+    & $Lab exec --cpus 1 --timeout 1800 --attempts 2 --writable $Results @WithoutRandomAddresses -- pwsh -NoProfile -NonInteractive -Command $script
 }
 
 function Invoke-Documentation {

@@ -45,7 +45,10 @@ param(
     [string] $DestinationHost,
 
     # The TCP port there for the guest.
-    [int] $Port = 49152
+    [int] $Port = 49152,
+
+    # Where by how much the guest's clock was off, and when, is written to, as JSON.
+    [string] $CoursePath
 )
 
 Set-StrictMode -Version 3.0
@@ -365,6 +368,9 @@ try {
 finally {
     Close-MigrationGuest
     $Session, $Control | Where-Object { $_ } | Remove-PSSession
+}
+if ($CoursePath) {
+    $runs.Keys | ForEach-Object { [pscustomobject]@{ Run = $_; Course = $runs[$_].Verdict.Course } } | ConvertTo-Json -Depth 3 | Set-Content $CoursePath
 }
 Format-Run "$Scenario$($DestinationHost ? " to $DestinationHost" : ''), guest on $ClockSource" $runs
 foreach ($name in 'With KvmTsc', 'Watched' | Where-Object { $runs.Contains($_) }) {

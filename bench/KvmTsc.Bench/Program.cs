@@ -1,4 +1,4 @@
-// What of the benchmark is better said in C#: fleet PAIRS ROUNDS, and chart JSON SVG.
+// What of the benchmark is better said in C#: fleet PAIRS ROUNDS, chart JSON SVG, and course JSON SVG.
 using System.Globalization;
 using KvmTsc.Bench;
 
@@ -11,8 +11,11 @@ switch (args)
     case ["chart", var table, var picture]:
         Chart.Draw(table, picture);
         return 0;
+    case ["course", var courses, var picture]:
+        Course.Draw(courses, picture);
+        return 0;
     default:
-        Console.Error.WriteLine("usage: KvmTsc.Bench fleet PAIRS ROUNDS | chart JSON SVG");
+        Console.Error.WriteLine("usage: KvmTsc.Bench fleet PAIRS ROUNDS | chart JSON SVG | course JSON SVG");
         return 2;
 }
 

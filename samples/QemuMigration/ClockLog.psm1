@@ -228,6 +228,15 @@ function Compare-GuestClock {
         Backwards    = @($After.Log -match '^back ').Count
         Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm }).Count
 
+        # By how much CLOCK_REALTIME was off, in ns, at seconds since it was stopped.
+        Course       = @(foreach ($sample in @($old) + $lived | Where-Object { $_.Kind -eq 'second' -and $_.Thread -eq 0 }) {
+                $tsc = ($sample.Tsc[0] + $sample.Tsc[1]) / 2
+                [pscustomobject]@{
+                    Seconds     = ($tsc - $stoppedAt) * $rate / 1000000000
+                    Nanoseconds = $sample.real - $line.real.Value - ($tsc - $line.real.Tsc) * $line.real.NanosecondsPerTick
+                }
+            })
+
         # To how much what the clocks should be is known when the guest is resumed, in ns.
         KnownTo      = ($line.Values | ForEach-Object { $_.Highest.Value - $_.Lowest.Value } | Measure-Object -Maximum).Maximum
 

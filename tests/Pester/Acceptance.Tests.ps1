@@ -1,4 +1,4 @@
-Describe 'The checks of a host that come with the module' -Tag Kvm {
+Describe 'The checks of a host that come with the module' -Tag Installed {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
         Clear-VM
