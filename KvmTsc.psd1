@@ -25,6 +25,7 @@
         'New-KvmVM'
         'Remove-KvmVM'
         'Repair-KvmMasterClock'
+        'Resolve-KvmTscFrequency'
         'Resolve-KvmTscOffset'
         'Restore-KvmTscState'
         'Save-KvmTscState'

@@ -106,3 +106,19 @@ function Get-SampleState([string] $Name, [long] $OffsetTicks = -9223372036854775
     $machine = [KvmTsc.Hosts.KvmHostIdentity]::new('kvm1', '0123456789abcdef0123456789abcdef', 'bdb1f63e-b352-4a2c-acff-c37667ecdc2e', '6.1.0', 2096026, 8193, 4000, -12.5, 37)
     [KvmTsc.Migration.KvmTscState]::new($Name, 4711, '4711:12', 'qemu-system-x86_64', [ulong]::MaxValue, 1795345054890864385, 9007199254740993, $vcpus, $machine, 512.25, '0.1.0')
 }
+
+# A host as if Get-KvmHost had described it elsewhere.
+function Get-SampleHost([string] $Name, [uint] $TscKHz = 2096026, [int] $FractionBits = 0) {
+    [KvmTsc.Hosts.KvmHostInformation]::new(
+        $Name, '6.1.0', "boot of $Name", $FractionBits -eq 48 ? 'kvm_intel' : 'kvm_amd', 12, 1024, $true, 14, $true, $true, 'tsc', $TscKHz, $FractionBits, 250, @('rdtscp'),
+        $true, 4000, 10, -12.5, 37, $null, $false)
+}
+
+# An object as it comes back from a session, a file of Export-Clixml, and a file of ConvertTo-Json.
+function Copy-Everyhow([object] $InputObject) {
+    Copy-Deserialized $InputObject
+    $file = Join-Path $TestDrive copy.xml
+    $InputObject | Export-Clixml $file
+    Import-Clixml $file
+    $InputObject | ConvertTo-Json | ConvertFrom-Json
+}

@@ -141,10 +141,12 @@ Describe 'The objects of a KVM host' -Tag Kvm {
             KvmTscMigrationTest   = Test-KvmTscMigration web01 web02
             KvmTscFinding         = (Test-KvmTscMigration web01 web01).Findings[0]
             KvmMasterClockRepair  = Repair-KvmMasterClock web01 -Force
+            KvmCommonTscFrequency = Get-KvmHost | Resolve-KvmTscFrequency
         }
         $script:objects.KvmVcpuTscAdvance = $objects.KvmMasterClockRepair.Vcpus[1]
         $script:objects.KvmVcpuTscState = $objects.KvmTscState.Vcpus[1]
         $script:objects.KvmVcpuTscResult = $objects.KvmTscMigrationResult.Vcpus[1]
+        $script:objects.KvmHostTscFrequency = $objects.KvmCommonTscFrequency.Hosts[0]
         $script:objects.KvmHostIdentity = $objects.KvmTscState.Host
 
         # What an object is, as text. An enumeration comes back from a file as its number, with its name as a property, and from a job as its name.

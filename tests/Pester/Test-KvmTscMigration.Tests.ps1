@@ -19,6 +19,64 @@ Describe 'Test-KvmTscMigration without VMs' {
     }
 }
 
+Describe 'Test-KvmTscMigration of a host that is not at hand' {
+    BeforeAll {
+        . "$PSScriptRoot/Common.ps1"
+        $script:state = Get-SampleState web01 -OffsetTicks -5
+    }
+
+    It 'tells whether it could run the guest, and how exactly' {
+        $test = $state | Test-KvmTscMigration -DestinationHost (Get-SampleHost kvm2 2096130) -DowntimeSeconds 30
+        $test | Should-HaveType ([KvmTsc.Migration.Preflight.KvmTscMigrationTest])
+        "$($test.SourceVMName), $($test.SourceMachineName), $($test.VMName), $($test.MachineName), $($test.MeasuredBy)" | Should-Be 'web01, kvm1, , kvm2, Realtime'
+        $test.Passed, $test.DowntimeNanoseconds, [math]::Round($test.DriftPpm, 2) | Should-BeCollection $true, 30000000000, 49.62
+        @($test.Findings.Check) | Should-BeCollection @('TscDrift')
+        $test = Test-KvmTscMigration $state -DestinationHost (Get-SampleHost kvm2 2600000)
+        $test.Passed | Should-BeFalse
+        $test.Findings[0].Evidence | Should-BeLikeString "*2096026 kHz is slower than the host's 2600000 kHz*"
+        Test-KvmTscMigration $state -DestinationHost (Get-SampleHost kvm2 2600000 48) -Quiet | Should-BeTrue
+    }
+
+    It 'takes state and host from sessions and files' {
+        $file = Join-Path $TestDrive web01.json
+        $state | Export-KvmTscState $file
+        foreach ($copy in Copy-Everyhow (Get-SampleHost kvm2)) {
+            (Import-KvmTscState $file | Test-KvmTscMigration -DestinationHost $copy).MachineName | Should-Be kvm2
+            (Copy-Deserialized $state | Test-KvmTscMigration -DestinationHost $copy -Quiet) | Should-BeTrue
+        }
+    }
+
+    It 'goes by a comparison of the clocks, if there is one' {
+        $arguments = @{ Source = $state; DestinationHost = Get-SampleHost kvm2; Clocks = [pscustomobject] @{ AheadNanoseconds = 9e6; UncertaintyNanoseconds = 0 } }
+        (Test-KvmTscMigration @arguments).Findings.Check -contains 'ClocksDisagree' | Should-BeTrue
+        (Test-KvmTscMigration @arguments -Downtime Exclude).Passed | Should-BeTrue
+    }
+
+    It 'leaves the columns of a plan to whom they are for' {
+        $line = [pscustomobject] @{ Source = $state; Destination = 'web02'; DestinationHost = 'h2' }
+        ($line | Test-KvmTscMigration -DestinationHost (Get-SampleHost kvm2)).MachineName | Should-Be kvm2
+    }
+
+    It 'cannot be of <With> as well' -ForEach @(
+        @{ With = 'a destination'; Arguments = @{ Destination = 'web02' } }
+        @{ With = 'a destination that is waited for'; Arguments = @{ AtResume = $true } }
+    ) {
+        { Test-KvmTscMigration $state -DestinationHost (Get-SampleHost kvm2) @Arguments } | Should-Throw -FullyQualifiedErrorId 'AmbiguousParameterSet*'
+    }
+
+    It 'refuses <What>' -ForEach @(
+        @{ What = 'a name'; Value = 'kvm2' }
+        @{ What = 'what is no host'; Value = [pscustomobject] @{ MachineName = 'kvm2' } }
+    ) {
+        { Test-KvmTscMigration $state -DestinationHost $Value } | Should-Throw -FullyQualifiedErrorId 'ParameterArgumentTransformationError*'
+    }
+
+    It 'refuses a host that cannot be' {
+        $observed = Invoke-Observed { Test-KvmTscMigration $state -DestinationHost (Get-SampleHost kvm2 0) }
+        Assert-KvmError $observed.Errors[0] InvalidValue InvalidData web01 'a TSC of 0 kHz' 'Get-KvmHost'
+    }
+}
+
 Describe 'Test-KvmTscMigration' -Tag Kvm {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
@@ -49,6 +107,16 @@ Describe 'Test-KvmTscMigration' -Tag Kvm {
         $test.ErrorBoundNanoseconds | Should-BeGreaterThan 0
         Get-KernelOffset web02 | Should-BeCollection -7, -7
         Test-KvmTscMigration web01 web02 -Quiet | Should-BeTrue
+    }
+
+    It 'judges this host by what it says of itself as it does by asking it' {
+        $kvmHost = Get-KvmHost
+        foreach ($source in 'web01', (Save-KvmTscState web01)) {
+            $test = Test-KvmTscMigration $source -DestinationHost (Copy-Deserialized $kvmHost)
+            $asked = Test-KvmTscMigration $source
+            "$($test.Passed), $($test.MachineName), $($test.MeasuredBy), $($test.DriftPpm), $(Get-Trouble $test)" |
+                Should-Be "$($asked.Passed), $($asked.MachineName), $($asked.MeasuredBy), $($asked.DriftPpm), $(Get-Trouble $asked)"
+        }
     }
 
     It 'takes VMs, states, states from a file, and lines of a plan from the pipeline, against this host or a VM' {

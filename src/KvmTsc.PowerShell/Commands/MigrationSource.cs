@@ -1,5 +1,6 @@
 using System.Management.Automation;
 using System.Management.Automation.Runspaces;
+using KvmTsc.Hosts;
 using KvmTsc.Machines;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
@@ -40,6 +41,11 @@ internal sealed class MigrationSource
     public TscPreflight Preflight(Machine? destination, TscPreflightOptions options) => _source is VMReference vm && _host is null
         ? TscPreflight.Run(_targets.Single(vm), destination, options, _cancellation)
         : TscPreflight.Run(Capture(force: true), destination, options, _cancellation);
+
+    /// <summary>Looks at a migration to a host that is not asked.</summary>
+    public TscPreflight Plan(KvmHostInformation host, TscPreflightOptions options) => _source is VMReference vm && _host is null
+        ? TscPreflight.Plan(_targets.Single(vm), host, options, _cancellation)
+        : TscPreflight.Plan(Capture(force: true), host, options);
 
     /// <summary>Asks its host and the destination's for the time.</summary>
     /// <param name="destination">A session on the destination's host; null for this host.</param>

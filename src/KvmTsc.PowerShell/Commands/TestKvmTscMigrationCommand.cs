@@ -1,5 +1,6 @@
 using System.Management.Automation;
 using System.Management.Automation.Runspaces;
+using KvmTsc.Hosts;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
 using KvmTsc.PowerShell.Binding;
@@ -9,10 +10,13 @@ using KvmTsc.PowerShell.Remoting;
 namespace KvmTsc.PowerShell.Commands;
 
 /// <summary>Tells whether a migration would work, how exactly, and what stands in its way.</summary>
-[Cmdlet(VerbsDiagnostic.Test, "KvmTscMigration")]
+[Cmdlet(VerbsDiagnostic.Test, "KvmTscMigration", DefaultParameterSetName = ToVM)]
 [OutputType(typeof(KvmTscMigrationTest))]
 public sealed class TestKvmTscMigrationCommand : KvmCommand
 {
+    private const string ToVM = "VM";
+    private const string ToHost = "Host";
+
     /// <summary>What the clocks are taken from: a VM, by its name or an object of Get-KvmVM, or a state of Save-KvmTscState.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
     [ValidateNotNull]
@@ -22,7 +26,7 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     public object Source { get; set; } = null!;
 
     /// <summary>The VM that is to get them; a VM that this host is yet to run if none is given.</summary>
-    [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Position = 1, ParameterSetName = ToVM, ValueFromPipelineByPropertyName = true)]
     [FromProperties(typeof(VMReference))]
     [ArgumentCompleter(typeof(VMNameCompleter))]
     public VMReference? Destination { get; set; }
@@ -32,8 +36,13 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     public PSSession? SourceSession { get; set; }
 
     /// <summary>A session on the host that runs the destination, or is to run it; this host if none is given.</summary>
-    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [Parameter(ParameterSetName = ToVM, ValueFromPipelineByPropertyName = true)]
     public PSSession? DestinationSession { get; set; }
+
+    /// <summary>The host that is to run the destination, as it said of itself by Get-KvmHost, whenever that was: it is asked nothing.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = ToHost)]
+    [FromProperties(typeof(KvmHostInformation))]
+    public KvmHostInformation? DestinationHost { get; set; }
 
     /// <summary>What is to become of the time during which the guest stands still: see Invoke-KvmTscMigration.</summary>
     [Parameter]
@@ -63,7 +72,7 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
     public KvmClockComparison? Clocks { get; set; }
 
     /// <summary>The destination is to be restored when it is resumed: its clocks do not matter yet, and it is not stopped.</summary>
-    [Parameter]
+    [Parameter(ParameterSetName = ToVM)]
     public SwitchParameter AtResume { get; set; }
 
     /// <summary>The migration is to be forced: what that lifts is a warning, not an error.</summary>
@@ -83,12 +92,12 @@ public sealed class TestKvmTscMigrationCommand : KvmCommand
             MaximumErrorMicroseconds = MaximumErrorMicroseconds,
             Restore = new TscRestoreOptions(Force: Force, Downtime: Downtime, MaximumDowntime: MaximumDowntime),
             DowntimeSeconds = DowntimeSeconds,
-            Clocks = Clocks ?? (Downtime == TscDowntime.Count ? source.CompareClocks(DestinationSession) : null),
+            Clocks = Clocks ?? (Downtime == TscDowntime.Count && DestinationHost is null ? source.CompareClocks(DestinationSession) : null),
             LeavesDestinationAlone = AtResume,
         };
         if (DestinationSession is null)
         {
-            var found = source.Preflight(Destination is null ? null : Targets.Single(Destination), options).Result;
+            var found = (DestinationHost is null ? source.Preflight(Destination is null ? null : Targets.Single(Destination), options) : source.Plan(DestinationHost, options)).Result;
             WriteObject(Quiet ? found.Passed : found);
         }
         else

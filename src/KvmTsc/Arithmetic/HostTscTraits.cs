@@ -15,12 +15,27 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
     /// <summary>The kernel's default of <c>tsc_tolerance_ppm</c>.</summary>
     public const uint DefaultTolerancePpm = 250;
 
+    /// <summary>The largest tolerance that is one: all of the frequency.</summary>
+    public const uint Million = 1_000_000;
+
     /// <summary>Whether the hardware scales TSCs.</summary>
     public bool HasScaling => FractionBits != 0;
 
     /// <summary>Whether KVM runs a guest of this frequency at the host's own rate.</summary>
     public bool Tolerates(uint guestKHz) =>
-        guestKHz >= Adjusted(1_000_000 - TolerancePpm) && guestKHz <= Adjusted(1_000_000 + TolerancePpm);
+        guestKHz >= LowestTolerated && guestKHz <= HighestTolerated;
+
+    /// <summary>The lowest frequency at which KVM runs a guest at the host's own rate.</summary>
+    internal ulong LowestTolerated => Adjusted(Million - TolerancePpm);
+
+    /// <summary>The highest frequency at which KVM runs a guest at the host's own rate.</summary>
+    internal ulong HighestTolerated => Adjusted(Million + TolerancePpm);
+
+    /// <summary>The lowest frequency that KVM gives a guest: it scales any down, by 32 bits or more.</summary>
+    public uint LowestGuestKHz => HasScaling ? 1 : (uint)Math.Max(1, LowestTolerated);
+
+    /// <summary>The highest frequency that KVM gives a guest without chasing it in software.</summary>
+    public uint HighestGuestKHz => HasScaling ? (uint)(MaximumKHz - 1) : (uint)Math.Min(int.MaxValue, HighestTolerated);
 
     /// <summary>The ratio of a guest that runs at the host's rate.</summary>
     public TscRatio Unscaled => HasScaling ? new TscRatio(1UL << FractionBits, FractionBits) : TscRatio.None;
@@ -70,15 +85,15 @@ public sealed record HostTscTraits(uint KHz, int FractionBits, uint TolerancePpm
 
     private UInt128 Multiplier(uint guestKHz) => ((UInt128)guestKHz << FractionBits) / KHz;
 
-    private ulong Adjusted(uint millionths) => (ulong)KHz * millionths / 1_000_000;
+    private ulong Adjusted(uint millionths) => (ulong)KHz * millionths / Million;
 
     private KvmException TooSlow(uint guestKHz) => new(
         KvmErrorId.FrequencyUnsupported,
-        $"A guest TSC of {guestKHz} kHz is slower than this host's {KHz} kHz, and the CPU has no TSC scaling.",
+        $"A guest TSC of {guestKHz} kHz is slower than the host's {KHz} kHz, and the CPU has no TSC scaling.",
         $"Use a host with TSC scaling (tsc_scale in /proc/cpuinfo), or one within {TolerancePpm} ppm of {guestKHz} kHz.");
 
     private KvmException OutOfRange(uint guestKHz) => new(
         KvmErrorId.FrequencyUnsupported,
-        $"A guest TSC of {guestKHz} kHz is more than the hardware can scale this host's {KHz} kHz to.",
+        $"A guest TSC of {guestKHz} kHz is more than the hardware can scale the host's {KHz} kHz to.",
         "Choose a frequency nearer to the host's.");
 }

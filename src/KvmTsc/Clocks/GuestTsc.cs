@@ -204,7 +204,7 @@ public static class GuestTsc
         if (kHz == 0)
         {
             throw new KvmException(
-                KvmErrorId.FrequencyUnsupported, "A TSC of 0 kHz does not exist.", $"Give the frequency in kHz; this host's is {machine.HostTsc.KHz}.");
+                KvmErrorId.FrequencyUnsupported, "A TSC of 0 kHz does not exist.", $"Give the frequency in kHz; the host's is {machine.HostTsc.KHz}.");
         }
 
         _ = machine.HostTsc.RatioFor(kHz);
@@ -218,7 +218,7 @@ public static class GuestTsc
             return;
         throw new KvmException(
             KvmErrorId.FrequencyUnsupported,
-            $"A guest TSC of {kHz} kHz is faster than this host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM only pushes the TSC forward at every exit, for as long as the VM lives.",
+            $"A guest TSC of {kHz} kHz is faster than the host's {machine.HostTsc.KHz} kHz, and the CPU has no TSC scaling: KVM only pushes the TSC forward at every exit, for as long as the VM lives.",
             "Use a host with TSC scaling (tsc_scale in /proc/cpuinfo). Use -Force to have it all the same.");
     }
 

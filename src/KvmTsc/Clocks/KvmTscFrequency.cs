@@ -52,10 +52,8 @@ public sealed class KvmTscFrequency
     public int ScalingFractionBits { get; }
 
     /// <summary>How far the guest's frequency is from what it really runs at, in parts per million: KVM tolerates 250 ppm and scales nothing then.</summary>
-    public double UnscaledPpm => TscKHz == 0 ? 0 : (ActualKHz - TscKHz) / TscKHz * 1e6;
+    public double UnscaledPpm => new TscRatio(ScalingRatio, ScalingFractionBits).UnscaledPpm(TscKHz, HostTscKHz);
 
     /// <summary>For how long the VMM was stopped for this, in microseconds.</summary>
     public double StoppedMicroseconds { get; }
-
-    private double ActualKHz => new TscRatio(ScalingRatio, ScalingFractionBits).ScaleFrequency(HostTscKHz);
 }

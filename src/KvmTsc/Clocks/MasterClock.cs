@@ -53,7 +53,7 @@ public static class MasterClock
             return;
         throw new KvmException(
             KvmErrorId.ClockWithoutTriple,
-            $"The clocksource of this host is {machine.ClockSource}, and KVM has a master clock only where it is tsc.",
+            $"The clocksource of the host is {machine.ClockSource}, and KVM has a master clock only where it is tsc.",
             "See why the host does not use its TSC (dmesg | grep -i tsc, Get-KvmHost), then boot it with tsc as its clocksource.");
     }
 

@@ -10,7 +10,7 @@ public sealed class KvmDevice : IDisposable
     /// <summary>Where the kernel has it.</summary>
     public const string DefaultPath = "/dev/kvm";
 
-    private const int ApiVersion = 12;
+    internal const int ApiVersion = 12;
 
     private readonly SafeDescriptor _descriptor;
 

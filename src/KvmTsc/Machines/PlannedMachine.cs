@@ -4,10 +4,13 @@ using KvmTsc.Hosts;
 
 namespace KvmTsc.Machines;
 
-/// <summary>A VM that this host is yet to run: there is nothing to be read or stopped, but the host's rules hold for it.</summary>
-internal sealed class PlannedMachine(IReadOnlyList<int> vcpuIds) : HostMachine
+/// <summary>A VM that a host is yet to run: there is nothing to be read or stopped, but the host's rules hold for it.</summary>
+/// <param name="host">The host.</param>
+/// <param name="vcpuIds">Its vCPUs, ascending.</param>
+/// <param name="start">When the host is to get it, where that is not this one, whose clocks can be read.</param>
+internal sealed class PlannedMachine(KvmHostInformation host, IReadOnlyList<int> vcpuIds, HostInstant? start = null) : Machine
 {
-    public override VMIdentity Identity { get; } = new("a VM of this host", 0, "");
+    public override VMIdentity Identity { get; } = new($"a VM of {host.MachineName}", 0, "");
 
     public override string Vmm => "";
 
@@ -15,11 +18,17 @@ internal sealed class PlannedMachine(IReadOnlyList<int> vcpuIds) : HostMachine
 
     public override IVMExecutor Executor => throw new InvalidOperationException("A VM that is yet to come cannot be stopped.");
 
-    public override HostTscTraits HostTsc { get; } = LocalHost.Tsc;
+    public override KvmHostIdentity Host => start is null ? LocalHost.Identify(HostTsc.KHz) : host.Identity;
+
+    public override HostTscTraits HostTsc => host.HostTsc;
+
+    public override HostAbilities Abilities => host.Abilities;
+
+    public override string? ClockSource => host.ClockSource;
 
     public override bool GuestHasRun => false;
 
-    internal override VMDebugfs? Debugfs => null;
+    public override HostInstant HostNow => start ?? HostClock.Now;
 
     public override IReadOnlyList<KvmVcpu> DescribeVcpus() => [];
 }

@@ -135,6 +135,9 @@ public sealed class KvmTscState
     /// <summary>Whether all vCPUs have one offset.</summary>
     internal bool OffsetsAreEqual => Vcpus.Select(vcpu => vcpu.OffsetTicks).Distinct().Count() <= 1;
 
+    /// <summary>The instant of the capture.</summary>
+    internal HostInstant Instant => new(HostTsc, RealtimeNanoseconds);
+
     /// <summary>The clock as it was read.</summary>
     internal KvmClockData Reading => new() { Clock = ClockNanoseconds, Realtime = RealtimeNanoseconds, HostTsc = HostTsc, Flags = KvmClockData.Triple };
 

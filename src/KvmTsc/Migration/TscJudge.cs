@@ -18,7 +18,7 @@ internal static class TscJudge
         var byTsc = ByTsc(source, host);
         if (!then.IsSameBoot(host) || then.TscKHz != host.TscKHz || byTsc < 0)
             return TscContinuity.Broken;
-        if (then.MonotonicRawNanoseconds is not null)
+        if (then.MonotonicRawNanoseconds is not null && host.MonotonicRawNanoseconds is not null)
         {
             if (!WasAwake(then, host) || !AgreesWithRaw(then, host))
                 return TscContinuity.Broken;

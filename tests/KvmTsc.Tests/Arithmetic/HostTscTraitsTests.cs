@@ -124,6 +124,19 @@ public sealed class HostTscTraitsTests
         times: 3000);
 
     [Fact]
+    public void What_a_host_gives_a_guest_is_a_range_and_its_ends_are_known() => Properties.Hold(
+        from kHz in Numbers.KHz
+        from tolerance in Gen.Elements<uint>(0, 250, 1000, 1_000_000)
+        from bits in Gen.Elements(0, 32, 48)
+        select new HostTscTraits(kHz, bits, tolerance),
+        host =>
+        {
+            bool Gives(uint kHz) => kHz > 0 && host.Supports(kHz) && !host.NeedsCatchUp(kHz);
+            Assert.True(Gives(host.LowestGuestKHz) && Gives(host.HighestGuestKHz));
+            Assert.False(Gives(host.LowestGuestKHz - 1) || Gives(host.HighestGuestKHz + 1));
+        });
+
+    [Fact]
     public void A_ratio_is_the_largest_that_does_not_run_too_fast() => Properties.Hold(
         from hostKHz in Numbers.KHz
         from kHz in Numbers.KHz

@@ -66,6 +66,36 @@ internal sealed class SimulatedMachine : Machine
         SimulatedHost.SuspendedNanoseconds,
         SimulatedHost.Spec.IsVirtual);
 
+    /// <summary>What Get-KvmHost says of its host.</summary>
+    public KvmHostInformation Information => Describe(
+        SimulatedHost.Spec.Name, SimulatedHost.Spec.BootId, HostTsc.KHz, HostTsc.FractionBits, HostTsc.TolerancePpm, Abilities, ClockSource, Host);
+
+    /// <summary>What Get-KvmHost says of a host.</summary>
+    public static KvmHostInformation Describe(
+        string name, string bootId, uint kHz, int fractionBits, uint tolerancePpm, HostAbilities? abilities = null, string? clockSource = "tsc", KvmHostIdentity? clock = null) => new(
+        name,
+        "6.1.0-simulated",
+        bootId,
+        kvmModule: null,
+        apiVersion: 12,
+        maximumVcpus: 1024,
+        abilities?.HasTscOffset ?? true,
+        abilities?.ClockFlags ?? default,
+        hasKvmclockCtrl: true,
+        hasVMTscControl: true,
+        clockSource,
+        kHz,
+        fractionBits,
+        tolerancePpm,
+        tscFlags: [],
+        clock?.ClockSynchronized ?? true,
+        clock?.MaxErrorMicroseconds ?? 1,
+        estimatedErrorMicroseconds: 0,
+        clock?.SlewPpm ?? 0,
+        clock?.TaiOffsetSeconds ?? 37,
+        ptraceScope: null,
+        canReadDebugfs: false);
+
     public override HostTscTraits HostTsc => new(SimulatedHost.Spec.TscKHz, SimulatedHost.FractionBits, SimulatedHost.Spec.TolerancePpm);
 
     public override HostAbilities Abilities => new(SimulatedHost.Spec.OffsetErrno == 0, SimulatedHost.Spec.ClockFlags);

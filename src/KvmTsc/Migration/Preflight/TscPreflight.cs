@@ -40,7 +40,7 @@ public sealed class TscPreflight
         var preflight = new TscPreflight(options, cancellationToken);
         preflight._areTwo = destination is null || preflight._findings.Succeeds(MigrationSide.Both, () => TscMigration.RequireTwo(source, destination));
         preflight.Capture(source);
-        preflight.Look(source.Identity.Name, source.Host, destination ?? new PlannedMachine(source.VcpuIds));
+        preflight.Look(source.Identity.Name, source.Host, destination ?? new PlannedMachine(KvmHostInformation.Read(), source.VcpuIds));
         return preflight;
     }
 
@@ -50,13 +50,43 @@ public sealed class TscPreflight
     /// <param name="options">What to judge by.</param>
     /// <param name="cancellationToken">Ends waiting for the destination.</param>
     /// <exception cref="KvmException">This host could not be looked at.</exception>
-    public static TscPreflight Run(KvmTscState state, Machine? destination, TscPreflightOptions options, CancellationToken cancellationToken)
+    public static TscPreflight Run(KvmTscState state, Machine? destination, TscPreflightOptions options, CancellationToken cancellationToken) =>
+        Run(state, vcpuIds => destination ?? new PlannedMachine(KvmHostInformation.Read(), vcpuIds), options, cancellationToken);
+
+    /// <summary>Looks at a migration from a VM to a host that need not be at hand, by what it said of itself.</summary>
+    /// <param name="source">The VM whose clocks are to be taken.</param>
+    /// <param name="host">The host that is to run the VM that gets them.</param>
+    /// <param name="options">What to judge by.</param>
+    /// <param name="cancellationToken">Ends waiting for the VM.</param>
+    /// <exception cref="KvmException">No host can have said that.</exception>
+    public static TscPreflight Plan(Machine source, KvmHostInformation host, TscPreflightOptions options, CancellationToken cancellationToken)
+    {
+        host.Validate();
+        var preflight = new TscPreflight(options, cancellationToken);
+        preflight.Capture(source);
+        preflight.Look(source.Identity.Name, source.Host, new PlannedMachine(host, source.VcpuIds, preflight.State?.Instant ?? source.HostNow));
+        return preflight;
+    }
+
+    /// <summary>Looks at a restore of a captured state at a host that need not be at hand, by what it said of itself. Nothing tells when that will be.</summary>
+    /// <param name="state">The state.</param>
+    /// <param name="host">The host that is to run the VM that gets it.</param>
+    /// <param name="options">What to judge by; the downtime is the one to come.</param>
+    /// <exception cref="KvmException">No host can have said that.</exception>
+    public static TscPreflight Plan(KvmTscState state, KvmHostInformation host, TscPreflightOptions options)
+    {
+        host.Validate();
+        return Run(state, vcpuIds => new PlannedMachine(host, vcpuIds, state.Instant), options, CancellationToken.None);
+    }
+
+    private static TscPreflight Run(
+        KvmTscState state, Func<IReadOnlyList<int>, Machine> destination, TscPreflightOptions options, CancellationToken cancellationToken)
     {
         var preflight = new TscPreflight(options, cancellationToken);
         if (preflight._findings.Succeeds(MigrationSide.Source, state.Validate))
             preflight.State = state;
         var vcpus = preflight.State is null ? [] : state.Vcpus.Select(vcpu => vcpu.VcpuId);
-        preflight.Look(state.VMName, state.Host, destination ?? new PlannedMachine([.. vcpus.Order()]));
+        preflight.Look(state.VMName, state.Host, destination([.. vcpus.Order()]));
         return preflight;
     }
 
