@@ -10,7 +10,7 @@ public sealed class KvmCommonTscFrequency
         MinimumTscKHz = lowest;
         MaximumTscKHz = highest;
         TscKHz = CommonTscFrequency.Best(hosts.Select(host => host.HostTsc), lowest, highest);
-        Hosts = [.. hosts.Select(host => new KvmHostTscFrequency(host, TscKHz))];
+        Hosts = hosts.Select(host => new KvmHostTscFrequency(host, TscKHz)).ToArray(); // PowerShell cannot index what the compiler makes of a collection expression
         DriftPpm = TscRatio.SpreadPpm(Hosts.Min(host => host.UnscaledPpm), Hosts.Max(host => host.UnscaledPpm));
     }
 
