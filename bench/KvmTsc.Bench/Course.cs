@@ -1,7 +1,7 @@
 using System.Text.Json;
 using OxyPlot;
+using OxyPlot.Annotations;
 using OxyPlot.Axes;
-using OxyPlot.Legends;
 using OxyPlot.Series;
 
 namespace KvmTsc.Bench;
@@ -9,7 +9,7 @@ namespace KvmTsc.Bench;
 /// <summary>By how much a guest's clock was off while it was paused, in each of the runs of the sample Invoke-QemuMigration.</summary>
 internal static class Course
 {
-    private const int Width = 720, Height = 300;
+    private const int Width = 720, Height = 300, SecondsBefore = 20;
 
     private static readonly OxyColor[] s_colours = [OxyColor.FromRgb(0xD9, 0x7B, 0x29), OxyColor.FromRgb(0x2E, 0x7D, 0x5B)];
 
@@ -18,13 +18,23 @@ internal static class Course
         using var document = JsonDocument.Parse(File.ReadAllBytes(courses));
         var model = new PlotModel { DefaultFontSize = 12, Background = OxyColors.White };
         model.Axes.Add(new LinearAxis { Position = AxisPosition.Bottom, Title = "seconds since the guest was paused" });
-        model.Axes.Add(new LinearAxis { Position = AxisPosition.Left, Title = "seconds that its clock is off", MajorGridlineStyle = LineStyle.Dot, MaximumPadding = 0.1 });
-        model.Legends.Add(new Legend { LegendPosition = LegendPosition.LeftBottom });
+        model.Axes.Add(new LinearAxis { Position = AxisPosition.Left, Title = "seconds that its clock is off", MajorGridlineStyle = LineStyle.Dot, MinimumPadding = 0.1, MaximumPadding = 0.2 });
         foreach (var (run, colour) in document.RootElement.EnumerateArray().Zip(s_colours))
         {
-            var line = new LineSeries { Title = run.GetProperty("Run").GetString(), Color = colour, MarkerType = MarkerType.Circle, MarkerFill = colour, MarkerSize = 3 };
-            line.Points.AddRange(run.GetProperty("Course").EnumerateArray().Select(point =>
-                new DataPoint(point.GetProperty("Seconds").GetDouble(), point.GetProperty("Nanoseconds").GetDouble() / 1e9)));
+            var line = new LineSeries { Color = colour, MarkerType = MarkerType.Circle, MarkerFill = colour, MarkerSize = 3 };
+            line.Points.AddRange(run.GetProperty("Course").EnumerateArray()
+                .Select(point => new DataPoint(point.GetProperty("Seconds").GetDouble(), point.GetProperty("Nanoseconds").GetDouble() / 1e9))
+                .Where(point => point.X >= -SecondsBefore));
+            model.Annotations.Add(new TextAnnotation
+            {
+                Text = run.GetProperty("Run").GetString(),
+                TextColor = colour,
+                TextPosition = line.Points[^1],
+                TextHorizontalAlignment = HorizontalAlignment.Right,
+                TextVerticalAlignment = VerticalAlignment.Bottom,
+                Offset = new ScreenVector(0, -6),
+                StrokeThickness = 0,
+            });
             model.Series.Add(line);
         }
 
