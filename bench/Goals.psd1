@@ -20,7 +20,7 @@
         @{ Name = 'list-memory'; Place = 'Kvm'; What = 'memory of a VM more, from 200 to 1,000'; Unit = 'KiB'; Most = 1.1; Of = 'Floor'; Floor = 'from 1 to 200' }
         @{ Name = 'list-first'; Place = 'Kvm'; What = 'first of 200 VMs'; Unit = 'ms'; Most = 0.1; Of = 'Floor'; Floor = 'all of them'; Reason = 'all are found before the first is written, since names that several bear are told apart' }
         @{ Name = 'offsets-200'; Place = 'Kvm'; What = 'offsets of 200 VMs, no stop'; Unit = 'ms'; Most = 5; Of = 'Floor'; Floor = 'those files in C'; Reason = 'each VM is looked up by its process again, so that no other is read in its place: most of what listing it takes' }
-        @{ Name = 'watch-idle'; Place = 'Kvm'; What = 'Watch-KvmClock, 200 idle VMs, of one CPU'; Unit = '%'; Most = 0.2; Of = 'Figure'; Reason = 'a VM is looked at 12 times, ever less often, for 7 minutes after it was found, in case it was about to be paused; after that the watch sleeps' }
+        @{ Name = 'watch-idle'; Place = 'Kvm'; What = 'Watch-KvmClock, 200 idle VMs, of one CPU'; Unit = '%'; Most = 0.2; Of = 'Figure'; Reason = 'a VM that was just found is looked at five times in three seconds, in case it was about to be paused; after that the watch sleeps' }
         @{ Name = 'watch-ended'; Place = 'Kvm'; What = 'a VM ends, to the object, after its parent saw it'; Unit = 'ms'; Most = 2; Of = 'Figure'; Floor = 'killed, to when its parent saw it'; Reason = 'the watch and the parent share the one emulated CPU' }
         @{ Name = 'watch-set-back'; Place = 'Kvm'; What = 'kvmclock is set back, to the object'; Unit = 'ms'; Most = 2; Of = 'Figure'; Reason = 'its clocks are read before anything is told, by an attach, which takes tens of milliseconds on an emulated CPU' }
     )
