@@ -39,7 +39,7 @@ public sealed class RestoreKvmTscStateCommand : RestoreCommand
     });
 
     /// <summary>With -AtResume, one that its VMM is still creating is waited for.</summary>
-    private Machine Complete(Machine machine) => AtResume && machine is ProcessMachine { GuestHasRun: false } created && created.VcpuIds.Count < State.Vcpus.Count
+    private Machine Complete(Machine machine) => AtResume && machine is ProcessMachine created && created.IsIncomplete(State.Vcpus.Count)
         ? ShowWaiting(
             $"Waiting for {machine.Identity.Name} to be created", "created", ShowProgress, waiting => created.AwaitVcpus(State.Vcpus.Count, Timeout, waiting, Cancellation))
         : machine;

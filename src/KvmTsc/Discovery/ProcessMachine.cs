@@ -58,17 +58,11 @@ public sealed class ProcessMachine : HostMachine
     internal bool IsAsFound => !Found.IsDoubtful && (Debugfs?.ReadVcpuIds() is not { } ids || ids.SequenceEqual(VcpuIds));
 
     /// <summary>The same VM, with the vCPUs that it has now; null if it is gone, or may not be looked at.</summary>
-    internal ProcessMachine? Again()
-    {
-        try
-        {
-            return VMDiscovery.Of(Identity.ProcessId).OfType<ProcessMachine>().FirstOrDefault(machine => machine.StartTime == StartTime && machine.Identity.Id == Identity.Id)?.Named(Identity.Name);
-        }
-        catch (KvmException)
-        {
-            return null;
-        }
-    }
+    internal ProcessMachine? Again() =>
+        VMDiscovery.Seen(Identity.ProcessId).FirstOrDefault(machine => machine.StartTime == StartTime && machine.Identity.Id == Identity.Id)?.Named(Identity.Name);
+
+    /// <summary>Whether its VMM may be creating it still: it has fewer vCPUs than it is to have, and its guest never ran.</summary>
+    public bool IsIncomplete(int vcpuCount) => VcpuIds.Count < vcpuCount && !GuestHasRun;
 
     /// <summary>The same VM, once it has so many vCPUs: its VMM may have much memory to fill before it creates them.</summary>
     /// <param name="count">How many.</param>
@@ -80,7 +74,7 @@ public sealed class ProcessMachine : HostMachine
         const int PollMilliseconds = 200;
         var start = Stopwatch.GetTimestamp();
         var machine = this;
-        while (machine.VcpuIds.Count < count && !machine.GuestHasRun && Stopwatch.GetElapsedTime(start) is var waited && waited < timeout)
+        while (machine.IsIncomplete(count) && Stopwatch.GetElapsedTime(start) is var waited && waited < timeout)
         {
             waiting(waited, machine.VcpuIds.Count);
             cancellationToken.WaitHandle.WaitOne(PollMilliseconds);

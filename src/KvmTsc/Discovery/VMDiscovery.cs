@@ -36,6 +36,19 @@ public static class VMDiscovery
         return [.. Find(processId, DebugfsIndex.Open())];
     }
 
+    /// <summary>The same, none of a process that has ended or may not be looked at either.</summary>
+    internal static IEnumerable<ProcessMachine> Seen(int processId)
+    {
+        try
+        {
+            return processId > 0 ? Of(processId).OfType<ProcessMachine>() : [];
+        }
+        catch (KvmException)
+        {
+            return [];
+        }
+    }
+
     private static IEnumerable<ProcessMachine> Find(int processId, DebugfsIndex debugfs)
     {
         // Nearly no process has any, so this comes first. The list is the process's for as long as it lives, whoever has its number then.

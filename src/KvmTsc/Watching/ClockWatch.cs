@@ -201,7 +201,7 @@ public sealed class ClockWatch
         foreach (var process in _discoverAt.Where(discover => discover.Value <= Now).Select(discover => discover.Key).ToArray())
         {
             _discoverAt.Remove(process);
-            foreach (var machine in Discover(process))
+            foreach (var machine in VMDiscovery.Seen(process))
                 Add(machine, wake, cancellationToken);
         }
 
@@ -286,11 +286,10 @@ public sealed class ClockWatch
     /// What takes its vCPUs out of the guest may only have begun; and where others have the CPUs, a thread that has left the guest, of which no further event tells, is long
     /// on its way to where it waits.
     /// </summary>
-    private static void LookAgain(WatchedVM vm)
-    {
-        if (++vm.VainLooks < vm.MostVainLooks)
-            vm.PauseLookAt = Now + ((long)GatheringMilliseconds << (vm.VainLooks - 1));
-    }
+    private static void LookAgain(WatchedVM vm) => vm.PauseLookAt = Later(GatheringMilliseconds, ++vm.VainLooks, vm.MostVainLooks);
+
+    /// <summary>When it is looked again after so many looks in vain, ever later; null if those were enough.</summary>
+    private static long? Later(long milliseconds, int looks, int most) => looks < most ? Now + (milliseconds << (looks - 1)) : null;
 
     /// <summary>
     /// Its guest has not run yet; its first entry there is another event. It may have been saved, or move here: then that entry is held, as soon as all vCPUs that it had
@@ -299,10 +298,12 @@ public sealed class ClockWatch
     private void AwaitGuest(WatchedVM vm, SafeDescriptor wake)
     {
         vm.LookAt = null;
-        if (vm.Acts && vm.IsSuccessor && KnowsVcpuThreads(vm.Machine))
+        if (!vm.MayBeSuccessor)
+            return;
+        if (vm.IsSuccessor && KnowsVcpuThreads(vm.Machine))
             Arm(vm, wake);
-        else if (vm.MayBeSuccessor && ++vm.LooksBeforeGuest < MostLooks)
-            vm.LookAt = Now + ((long)SettlingMilliseconds << (vm.LooksBeforeGuest - 1));
+        else
+            vm.LookAt = Later(SettlingMilliseconds, ++vm.LooksBeforeGuest, MostLooks);
     }
 
     private void Arm(WatchedVM vm, SafeDescriptor wake) => vm.Arm(events =>
@@ -361,17 +362,5 @@ public sealed class ClockWatch
         var process = ProcessStatus.Read($"/proc/{threadId}")?.ProcessId ?? 0;
         _processes[threadId] = process;
         return process;
-    }
-
-    private static IEnumerable<ProcessMachine> Discover(int processId)
-    {
-        try
-        {
-            return processId > 0 ? VMDiscovery.Of(processId).OfType<ProcessMachine>() : [];
-        }
-        catch (KvmException)
-        {
-            return []; // it has ended, or may not be looked at
-        }
     }
 }

@@ -167,7 +167,6 @@ internal sealed class WatchedVM : IDisposable
         LookAt = null;
         try
         {
-            TakeVcpus();
             var reading = TscSnapshot.Of(Machine);
             var events = Tell(reading.WhileStopped(stop => Work(stop, reading, catchUp), cancellationToken), beforeGuestRan: IsPaused);
             _looksInVain = 0;

@@ -125,6 +125,7 @@ public sealed class ClockWatchTests(Programs programs)
         other.Tell("c");
         var machine = Until.True(other.FindOne, machine => machine.VcpuIds.Count == 2);
         var offset = Until.True(() => KvmTscState.Save(machine, force: false, CancellationToken.None), state => state.ClockNanoseconds > 10 * Second).Vcpus[0].OffsetTicks;
+        vm.TakeVcpus();
         _ = vm.Look(_ => { }, CancellationToken.None);
         Move(machine, -3);
         foreach (var kind in new[] { TraceEventKind.Offset, TraceEventKind.Tracked, TraceEventKind.MasterClock })
