@@ -120,10 +120,5 @@ public sealed class PlanTests
 
     private SimulatedMachine Machine(HostSpec host) => new(new SimulatedHost(host, _time), 0, 1);
 
-    private SimulatedMachine Ran(HostSpec host)
-    {
-        var machine = Machine(host);
-        machine.RunGuest();
-        return machine;
-    }
+    private SimulatedMachine Ran(HostSpec host) => Machine(host).RunGuest();
 }

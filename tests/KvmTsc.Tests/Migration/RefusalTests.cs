@@ -357,10 +357,5 @@ public sealed class RefusalTests
 
     private SimulatedMachine Machine(HostSpec host, params int[] vcpuIds) => new(new SimulatedHost(host, _time), vcpuIds);
 
-    private SimulatedMachine Ran(HostSpec host, params int[] vcpuIds)
-    {
-        var machine = Machine(host, vcpuIds);
-        machine.RunGuest();
-        return machine;
-    }
+    private SimulatedMachine Ran(HostSpec host, params int[] vcpuIds) => Machine(host, vcpuIds).RunGuest();
 }

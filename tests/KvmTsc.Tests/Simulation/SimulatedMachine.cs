@@ -118,12 +118,13 @@ internal sealed class SimulatedMachine : Machine
     public KvmGuestClocks GuestClocks { get; set; } = KvmGuestClocks.Kvmclock;
 
     /// <summary>Lets the guest run for a moment.</summary>
-    public void RunGuest()
+    public SimulatedMachine RunGuest()
     {
         if (!_guestHasRun)
             VM.TurnOn(GuestClocks);
         _guestHasRun = true;
         VM.Run();
+        return this;
     }
 
     /// <summary>Issues one ioctl as a process would that is not under test.</summary>
