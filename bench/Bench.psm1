@@ -71,6 +71,14 @@ function Open-Watch([string] $Log, [string] $Script, [string] $Options = '') {
     Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-File', "$Log.ps1", $Log -PassThru
 }
 
+# So many lines of a watch's log, once they are there.
+function Wait-Line([string] $Log, [string] $Pattern, [int] $Count) {
+    while (($lines = @(@(Get-Content $Log -ErrorAction Ignore) -match $Pattern)).Count -lt $Count) {
+        Start-Sleep -Milliseconds 500 # it is looking that takes the time
+    }
+    $lines
+}
+
 function Close-Watch([Diagnostics.Process] $Watch) {
     $Watch.Kill()
     $Watch.WaitForExit()

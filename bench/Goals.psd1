@@ -2,7 +2,7 @@
 # without is shown beside the others. Reason is why it is over, where it is.
 @{
     Rows = @(
-        @{ Name = 'import'; Place = 'Host'; What = 'Import-Module, over bare pwsh'; Unit = 'ms'; Most = 50; Of = 'Figure'; Floor = 'bare pwsh'; Reason = 'of the processor time 10 ms are any manifest, 15 its formats and types, the rest what PowerShell makes of an assembly with 21 cmdlets; a busy machine takes longer for all' }
+        @{ Name = 'import'; Place = 'Host'; What = 'Import-Module, over bare pwsh'; Unit = 'ms'; Most = 50; Of = 'Figure'; Floor = 'bare pwsh'; Reason = 'of the processor time 10 ms are any manifest, 15 its formats and types, the rest what PowerShell makes of an assembly with 22 cmdlets; a busy machine takes longer for all' }
         @{ Name = 'host'; Place = 'Host'; What = 'first Get-KvmHost, over the import'; Unit = 'ms'; Most = 30; Of = 'Figure'; Floor = 'pwsh with the module'; Reason = 'it opens /dev/kvm and a dozen files of sysfs and procfs once' }
         @{ Name = 'import-1000'; Place = 'Host'; What = 'Import-KvmTscState of 1,000 documents'; Unit = 'ms'; Most = 1000; Of = 'Figure'; Floor = 'read and parsed as JSON'; Reason = 'half is reading, checking and digesting, half what PowerShell does to resolve a path; a busy machine takes longer for all' }
         @{ Name = 'fleet-200'; Place = 'Host'; What = 'preflight of 200 pairs, simulated hosts'; Unit = 'ms'; Most = 2000; Of = 'Figure' }

@@ -212,17 +212,9 @@ function Measure-Offset {
     Add-Measured $Report offsets-200 $turns.KvmTsc $turns.C
 }
 
-# The lines that a watch has told of an event.
-function Wait-Told([string] $Log, [string] $Name, [int] $Count) {
-    while (($told = @(@(Get-Content $Log -ErrorAction Ignore) -match " $Name ")).Count -lt $Count) {
-        Start-Sleep -Milliseconds 200
-    }
-    $told
-}
-
 # From an instant, in ticks, to when a watch's script had the last event of a name, in milliseconds.
 function Measure-Told([string] $Log, [string] $Name, [int] $Count, [long] $Since) {
-    ([long] @(Wait-Told $Log -Name $Name -Count $Count)[-1].Split(' ')[0] - $Since) / 10000
+    ([long] @(Wait-Line $Log " $Name " $Count)[-1].Split(' ')[0] - $Since) / 10000
 }
 
 function Measure-Watch {
@@ -231,7 +223,7 @@ function Measure-Watch {
     $log = "$Directory/watch"
     $watch = Open-Watch $log '[IO.File]::AppendAllText($Log, "$([DateTime]::UtcNow.Ticks) $($_.Event) $($_.VMName)`n")'
     try {
-        $null = Wait-Told $log -Name Found -Count 200
+        $null = Wait-Line $log ' Found ' 200
         Start-Sleep -Seconds 5
         $before = Get-Cost $watch
         Start-Sleep -Seconds $idleSeconds

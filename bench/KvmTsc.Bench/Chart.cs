@@ -13,7 +13,7 @@ internal static class Chart
 
     private const double Least = 0.01, Room = 150;
 
-    private static readonly OxyColor s_met = OxyColor.FromRgb(0x2E, 0x7D, 0x5B), s_over = OxyColor.FromRgb(0xD9, 0x7B, 0x29), s_goal = OxyColor.FromRgb(0x33, 0x33, 0x33);
+    private static readonly OxyColor s_goal = OxyColor.FromRgb(0x33, 0x33, 0x33);
 
     public static void Draw(string table, string picture)
     {
@@ -42,7 +42,7 @@ internal static class Chart
         {
             var times = TimesOf(rows[i]);
             var isMet = rows[i].GetProperty("Met").GetBoolean();
-            bars.Items.Add(new BarItem(times, i) { Color = isMet ? s_met : s_over });
+            bars.Items.Add(new BarItem(times, i) { Color = isMet ? Picture.Right : Picture.Wrong });
             model.Annotations.Add(new TextAnnotation
             {
                 Text = $"{rows[i].GetProperty("Told").GetString()}{(isMet ? "" : ", OVER")}",
@@ -55,8 +55,7 @@ internal static class Chart
         }
 
         model.Annotations.Add(new LineAnnotation { Type = LineAnnotationType.Vertical, X = 1, Color = s_goal, Text = "goal" });
-        using var stream = File.Create(picture);
-        new SvgExporter { Width = Width, Height = Margin + Axis + (rows.Length * BarHeight) }.Export(model, stream);
+        Picture.Save(model, Width, Margin + Axis + (rows.Length * BarHeight), picture);
     }
 
     /// <summary>What is over a floor may be nothing, or less; the axis has no place for that.</summary>

@@ -11,15 +11,13 @@ internal static class Course
 {
     private const int Width = 720, Height = 300, SecondsBefore = 20;
 
-    private static readonly OxyColor[] s_colours = [OxyColor.FromRgb(0xD9, 0x7B, 0x29), OxyColor.FromRgb(0x2E, 0x7D, 0x5B)];
-
     public static void Draw(string courses, string picture)
     {
         using var document = JsonDocument.Parse(File.ReadAllBytes(courses));
         var model = new PlotModel { DefaultFontSize = 12, Background = OxyColors.White };
         model.Axes.Add(new LinearAxis { Position = AxisPosition.Bottom, Title = "seconds since the guest was paused" });
         model.Axes.Add(new LinearAxis { Position = AxisPosition.Left, Title = "seconds that its clock is off", MajorGridlineStyle = LineStyle.Dot, MinimumPadding = 0.1, MaximumPadding = 0.2 });
-        foreach (var (run, colour) in document.RootElement.EnumerateArray().Zip(s_colours))
+        foreach (var (run, colour) in document.RootElement.EnumerateArray().Zip([Picture.Wrong, Picture.Right]))
         {
             var line = new LineSeries { Color = colour, MarkerType = MarkerType.Circle, MarkerFill = colour, MarkerSize = 3 };
             line.Points.AddRange(run.GetProperty("Course").EnumerateArray()
@@ -38,7 +36,6 @@ internal static class Course
             model.Series.Add(line);
         }
 
-        using var stream = File.Create(picture);
-        new SvgExporter { Width = Width, Height = Height }.Export(model, stream);
+        Picture.Save(model, Width, Height, picture);
     }
 }

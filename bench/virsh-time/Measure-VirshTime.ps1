@@ -32,30 +32,6 @@ $Commands = @{
     Snapshot    = ('snapshot-create-as', $Name, 'one'), ('snapshot-revert', $Name, 'one'), ('snapshot-delete', $Name, 'one')
 }
 
-# It writes a line for each event.
-Set-Content "$Directory/watch.ps1" @"
-param(`$Log)
-Import-Module '$Root/out/KvmTsc/KvmTsc.psd1'
-Watch-KvmClock -Correct -Confirm:`$false -StatePath '$Directory/lines' | ForEach-Object { "`$(`$_.Event) `$(`$_.Reason)" >>`$Log }
-"@
-
-function Open-Watch {
-    $log = "$Directory/$([guid]::NewGuid())"
-    $process = Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-File', "$Directory/watch.ps1", $log -PassThru
-    Wait-Until 'it watches' { (Test-Path $log) -and (Select-String '^Found' $log -Quiet) }
-    @{ Process = $process; Log = $log }
-}
-
-function Close-Watch($Watch) {
-    Wait-Until 'it has given back what was lost' { Select-String '^Corrected' $Watch.Log -Quiet }
-    $Watch.Process.Kill()
-    $Watch.Process.WaitForExit()
-    $refused = @(Get-Content $Watch.Log) -match '^Refused'
-    if ($refused) {
-        throw "The watch said: $refused"
-    }
-}
-
 function Measure-Operation([string] $Kind) {
     $seconds = 0
     foreach ($command in $Commands[$Kind]) {
@@ -66,6 +42,24 @@ function Measure-Operation([string] $Kind) {
     $seconds
 }
 
+# The same under a watch, which has to give back what that takes.
+function Measure-Watched([string] $Kind) {
+    $log = "$Directory/$([guid]::NewGuid())"
+    $watch = Open-Watch $log '"$($_.Event) $($_.Reason)" >>$Log' -Options '-Correct'
+    try {
+        Wait-Until 'it watches' { (Test-Path $log) -and (Select-String '^Found' $log -Quiet) }
+        Measure-Operation $Kind
+        Wait-Until 'it has given back what was lost' { Select-String '^Corrected' $log -Quiet }
+    }
+    finally {
+        Close-Watch $watch
+    }
+    $refused = @(Get-Content $log) -match '^Refused'
+    if ($refused) {
+        throw "The watch said: $refused"
+    }
+}
+
 Initialize-Libvirt (& "$Root/lab/guest/build")
 $guest = Open-Domain $Name
 try {
@@ -74,9 +68,7 @@ try {
         $without, $with = @(), @()
         foreach ($turn in 1..$Turns) {
             $without += Measure-Operation $kind
-            $watch = Open-Watch
-            $with += Measure-Operation $kind
-            Close-Watch $watch
+            $with += Measure-Watched $kind
         }
         [pscustomobject]@{
             Operation = $kind

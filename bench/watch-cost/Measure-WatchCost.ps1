@@ -40,10 +40,9 @@ function Get-Told([string] $Log, [string] $Name) {
     Get-Content $Log -ErrorAction Ignore | ConvertFrom-Json | Where-Object Event -EQ $Name
 }
 
+# Which costs less than Get-Told.
 function Wait-Told([string] $Log, [string] $Name, [int] $Count) {
-    while (@(@(Get-Content $Log -ErrorAction Ignore) -match "`"Event`":`"$Name`"").Count -lt $Count) { # which costs less than Get-Told
-        Start-Sleep -Milliseconds 500
-    }
+    $null = Wait-Line $Log "`"Event`":`"$Name`"" $Count
 }
 
 function Measure-Pause([Diagnostics.Process] $VM, [Diagnostics.Process] $Watch, [string] $Log, [int] $Milliseconds, [int] $PauseCount) {
