@@ -116,6 +116,13 @@ function Receive-Module([string] $Name) {
     }
 }
 
+# Brings a program that is missing, from Debian's package of it.
+function Install-Tool([string] $Name, [string] $Package) {
+    if (-not (Get-Command $Name -CommandType Application -ErrorAction Ignore)) {
+        & $Lab install $Package
+    }
+}
+
 function Write-News([string] $Message) {
     Write-Information "$(Get-Date -Format HH:mm:ss) $Message" -InformationAction Continue
 }
@@ -226,9 +233,7 @@ function Invoke-Tier([hashtable[]] $Tier) {
         Remove-Item $Results -Recurse
     }
     $null = New-Item $Results -ItemType Directory
-    if (-not (Get-Command shellcheck -CommandType Application -ErrorAction Ignore)) {
-        try { & $Lab install shellcheck } catch { Write-Verbose "shellcheck: $_" } # the tests that need it say so
-    }
+    try { Install-Tool shellcheck shellcheck } catch { Write-Verbose "shellcheck: $_" } # the tests that need it say so
     $TestModules.Keys | ForEach-Object { Receive-Module $_ }
     $counts = @(Invoke-AllTier $Tier)
     ($counts | Format-Table Tier, Seconds, Passed, Failed, Skipped | Out-String -Width 100).TrimEnd()
@@ -319,8 +324,9 @@ function Get-TierCount([hashtable] $Tier) {
 function Invoke-Demo {
     Invoke-Stage
     Invoke-GuestBuild
-    $sample = "& '$($PSScriptRoot -replace "'", "''")/samples/Invoke-QemuMigration.ps1' -InformationAction Continue"
-    $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched -CoursePath '$Results/course.json'"
+    $root = $PSScriptRoot -replace "'", "''"
+    $sample = "& '$root/samples/Invoke-QemuMigration.ps1' -InformationAction Continue"
+    $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched -CoursePath '$root/out/results/course.json'"
     $null = New-Item $Results -ItemType Directory -Force
     & $Lab exec --cpus 1 --timeout 1800 --attempts 2 --writable $Results @WithoutRandomAddresses -- pwsh -NoProfile -NonInteractive -Command $script
 }
@@ -339,12 +345,8 @@ function Invoke-Documentation {
 }
 
 function Invoke-Package {
-    $tools = @{ 'dpkg-deb' = 'dpkg'; 'rpmbuild' = 'rpm' }
-    foreach ($tool in $tools.Keys) {
-        if (-not (Get-Command $tool -CommandType Application -ErrorAction Ignore)) {
-            & $Lab install $tools[$tool]
-        }
-    }
+    Install-Tool dpkg-deb dpkg
+    Install-Tool rpmbuild rpm
     Invoke-Stage
     $null = dotnet tool restore
     & "$PSScriptRoot/packaging/New-Package.ps1" $Stage $Packages
