@@ -29,6 +29,10 @@ Describe 'A process with a VM, attached to' {
         $script:lack = $vm.CanAttach ? '' : $vm.Reason
     }
 
+    BeforeEach {
+        Skip-For $lack
+    }
+
     AfterAll {
         if (Test-Path variable:job) {
             $job | Remove-Job -Force
@@ -36,9 +40,6 @@ Describe 'A process with a VM, attached to' {
     }
 
     It 'goes on as if nothing had been, twenty times' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         $offsets = 1..20 | ForEach-Object { $vm | Get-KvmVcpuTscOffset -Stop }
         $offsets.Count | Should -Be 40
         @($offsets.OffsetTicks | Select-Object -Unique).Count | Should -Be 1
@@ -51,9 +52,6 @@ Describe 'A process with a VM, attached to' {
     }
 
     It 'has what was set, by its own guest' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         $vm | Set-KvmVcpuTscOffset -OffsetTicks 180000000000
         $null = New-Item "$directory/once more"
         $read = $job | Receive-Job -Wait

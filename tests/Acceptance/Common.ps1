@@ -13,6 +13,13 @@ function Get-Lack {
     }
 }
 
+# Skips a check for what is lacking, if anything is.
+function Skip-For([string] $Lack) {
+    if ($Lack) {
+        Set-ItResult -Skipped -Because $Lack
+    }
+}
+
 # As long as a job does not fail meanwhile.
 function Wait-Until([string] $What, [scriptblock] $Condition, [Management.Automation.Job] $Job) {
     $end = [datetime]::UtcNow.AddMinutes(2)

@@ -12,6 +12,10 @@ Describe 'A migration between two VMs of this process' {
         $script:vms = $names | New-KvmVM -VcpuCount 2
     }
 
+    BeforeEach {
+        Skip-For $lack
+    }
+
     AfterAll {
         if (-not $lack) {
             $vms | Remove-KvmVM
@@ -19,9 +23,6 @@ Describe 'A migration between two VMs of this process' {
     }
 
     It 'is exact to the tick' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         Set-KvmVcpuTscOffset $names[0] -180000000000
         $null = Set-KvmClock $names[0] 3600000000000
         $result = Invoke-KvmTscMigration $names[0] $names[1] -Confirm:$false
@@ -31,16 +32,10 @@ Describe 'A migration between two VMs of this process' {
     }
 
     It 'is one for its guest as well' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         (Test-KvmVcpuTscOffset $names[1]).Passed | Should -Be @($true, $true)
     }
 
     It 'goes by a file and by the kernel''s formula, within the bound that it states' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         $file = Join-Path $TestDrive state.json
         Save-KvmTscState $names[0] | Export-KvmTscState $file
         $result = Import-KvmTscState $file | Restore-KvmTscState $names[1] -Method Documented -Force

@@ -70,15 +70,16 @@ Describe 'A guest that moves from one QEMU to another, and stands still for a se
         $script:lack = $vm.CanAttach ? '' : $vm.Reason
     }
 
+    BeforeEach {
+        Skip-For $lack
+    }
+
     AfterAll {
         @($restore).Where({ $_ }) | Remove-Job -Force
         @($first, $second).Where({ $_ }).ForEach('Kill')
     }
 
     It 'loses no time' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         $offset = (Get-KvmVcpuTscOffset $source).OffsetTicks
         $before = Get-KvmClock $source
         $script:restore = Save-KvmTscState $source | ForEach-Object {
@@ -104,9 +105,6 @@ Describe 'A guest that moves from one QEMU to another, and stands still for a se
     }
 
     It 'reads a TSC that never went back, and that has counted meanwhile' {
-        if ($lack) {
-            Set-ItResult -Skipped -Because $lack
-        }
         $earliest = (Get-KvmClock $destination).HostTsc
         Wait-Reading
         $read = @(Get-Reading)
