@@ -35,7 +35,7 @@ internal sealed record Place(int ProcessId, bool HasRun, bool KnowsThreads, IRea
     }
 
     private AttachTarget TerminalTarget() => new(
-        ProcessId, StartTime(), "stand-in", Terminals[0], Enumerable.Range(0, Terminals.Count).ToDictionary(id => id, id => Terminals[id]),
+        ProcessId, StartTime(), "stand-in", Terminals[0], Enumerable.Range(0, Terminals.Count).ToDictionary(id => id, IReadOnlyList<int> (id) => [Terminals[id]]),
         ThreadDirectory.Length == 0 ? null : ThreadDirectory);
 
     private ulong StartTime()

@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using KvmTsc.Discovery;
 using KvmTsc.Machines;
+using KvmTsc.Processes;
 using KvmTsc.PowerShell.Completion;
 
 namespace KvmTsc.PowerShell.Commands;
@@ -42,12 +43,13 @@ public sealed class GetKvmVMCommand : KvmCommand
     private void Write<T>(IEnumerable<T> selectors, Func<T, IEnumerable<Machine>> select)
     {
         var written = new HashSet<string>();
+        var rights = OwnRights.Read();
         foreach (var selector in selectors)
         {
             For(selector, () =>
             {
                 foreach (var machine in select(selector).Where(machine => written.Add(machine.Identity.Id)))
-                    WriteObject(new KvmVM(machine));
+                    WriteObject(new KvmVM(machine, rights));
             });
         }
     }

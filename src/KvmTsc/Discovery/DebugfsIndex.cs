@@ -29,16 +29,25 @@ internal sealed class DebugfsIndex
     /// </summary>
     /// <param name="threads">The process's threads.</param>
     /// <param name="descriptors">The VM's descriptors in it.</param>
-    public VMDebugfs? Find(IReadOnlySet<int> threads, IReadOnlyCollection<int> descriptors)
+    public VMDebugfs? Find(IReadOnlyCollection<int> threads, IReadOnlyCollection<int> descriptors)
     {
         if (!_isReadable)
             return null;
-        var created = threads.SelectMany(_ => descriptors, PathOf).Where(LibC.Exists).ToArray();
-        var found = created.Length > 0 ? created : [.. descriptors.SelectMany(PathsOf).Where(path => RunsIn(threads, new VMDebugfs(path)))];
+        var found = new List<string>();
+        foreach (var thread in threads)
+        foreach (var descriptor in descriptors)
+        {
+            var path = PathOf(thread, descriptor);
+            if (LibC.Exists(path))
+                found.Add(path);
+        }
+
+        if (found.Count == 0)
+            found.AddRange(descriptors.SelectMany(PathsOf).Where(path => RunsIn(threads.ToHashSet(), new VMDebugfs(path))));
         return found is [var only] ? new VMDebugfs(only) : null;
     }
 
-    private static bool RunsIn(IReadOnlySet<int> threads, VMDebugfs vm) => vm.ReadVcpuIds().Any(id => vm.ReadThread(id) is { } thread && threads.Contains(thread));
+    private static bool RunsIn(HashSet<int> threads, VMDebugfs vm) => vm.ReadVcpuIds().Any(id => vm.ReadThread(id) is { } thread && threads.Contains(thread));
 
     private IEnumerable<string> PathsOf(int descriptor) => _creatorsByDescriptor.Value[descriptor].Select(thread => PathOf(thread, descriptor));
 

@@ -9,21 +9,34 @@ namespace KvmTsc.Discovery;
 /// </summary>
 internal sealed class DescriptorAssignment
 {
-    private readonly Dictionary<int, Dictionary<int, int>> _assigned;
+    private readonly Dictionary<int, Dictionary<int, int>> _assigned = [];
     private readonly HashSet<int> _doubtful = [];
     private readonly HashSet<int> _byOrder = [];
 
     /// <summary>Decides.</summary>
     /// <param name="vms">A VM's descriptor, and its vCPUs where they are known.</param>
-    /// <param name="vcpus">The vCPU descriptors, each vCPU once.</param>
+    /// <param name="vcpus">The vCPU descriptors, each vCPU once, ascending.</param>
     /// <param name="proven">The VMs of vCPU descriptors that are known.</param>
     public DescriptorAssignment(
-        IReadOnlyDictionary<int, IReadOnlyCollection<int>?> vms, IReadOnlyCollection<KvmDescriptor> vcpus, IReadOnlyDictionary<int, int> proven)
+        IReadOnlyDictionary<int, IReadOnlyList<int>?> vms, IReadOnlyList<KvmDescriptor> vcpus, IReadOnlyDictionary<int, int> proven)
     {
-        _assigned = vms.Keys.ToDictionary(vm => vm, _ => new Dictionary<int, int>());
-        foreach (var sameId in vcpus.GroupBy(vcpu => vcpu.VcpuId!.Value))
-            Assign(sameId.Key, [.. sameId.Select(vcpu => vcpu.Number).Order()], vms, proven);
-        _doubtful.UnionWith(vms.Keys.Where(vm => vms[vm]?.Any(id => !_assigned[vm].ContainsKey(id)) ?? false));
+        foreach (var vm in vms.Keys)
+            _assigned.Add(vm, []);
+        var byId = new Dictionary<int, List<int>>();
+        foreach (var (number, id) in vcpus)
+        {
+            if (!byId.TryGetValue(id!.Value, out var numbers))
+                byId.Add(id.Value, numbers = []);
+            numbers.Add(number);
+        }
+
+        foreach (var (id, numbers) in byId)
+            Assign(id, numbers, vms, proven);
+        foreach (var (vm, ids) in vms)
+        {
+            if (ids is not null && !ids.All(_assigned[vm].ContainsKey))
+                _doubtful.Add(vm);
+        }
     }
 
     /// <summary>A VM's vCPU descriptors by vCPU id, as far as they are certain.</summary>
@@ -36,22 +49,33 @@ internal sealed class DescriptorAssignment
     public bool IsByOrder(int vm) => _byOrder.Contains(vm);
 
     private void Assign(
-        int vcpuId, int[] descriptors, IReadOnlyDictionary<int, IReadOnlyCollection<int>?> vms, IReadOnlyDictionary<int, int> proven)
+        int vcpuId, List<int> descriptors, IReadOnlyDictionary<int, IReadOnlyList<int>?> vms, IReadOnlyDictionary<int, int> proven)
     {
-        foreach (var descriptor in descriptors.Where(proven.ContainsKey))
-            Assign(proven[descriptor], vcpuId, descriptor);
+        var open = new List<int>();
+        foreach (var descriptor in descriptors)
+        {
+            if (proven.TryGetValue(descriptor, out var owner))
+                Assign(owner, vcpuId, descriptor);
+            else
+                open.Add(descriptor);
+        }
 
-        var free = vms.Keys.Where(vm => !_assigned[vm].ContainsKey(vcpuId) && (vms[vm]?.Contains(vcpuId) ?? true)).ToList();
-        var open = descriptors.Where(descriptor => !proven.ContainsKey(descriptor)).ToArray();
-        if (free.Count > 1 && open.Length > 0)
+        var free = new List<int>();
+        foreach (var (vm, ids) in vms)
+        {
+            if (!_assigned[vm].ContainsKey(vcpuId) && ids?.Contains(vcpuId) != false)
+                free.Add(vm);
+        }
+
+        if (free.Count > 1 && open.Count > 0)
             _byOrder.UnionWith(free);
         // Ascending, so that what the first can be of, all the others can be of as well: one that has a choice leaves it to all that follow.
         foreach (var descriptor in open)
         {
-            var candidates = free.Where(vm => vms.Count == 1 || vm < descriptor).ToArray();
+            var candidates = vms.Count == 1 ? [.. free] : free.FindAll(vm => vm < descriptor);
             if (candidates is not [var vm])
             {
-                _doubtful.UnionWith(candidates.Length > 0 ? candidates : vms.Keys);
+                _doubtful.UnionWith(candidates.Count > 0 ? candidates : vms.Keys);
                 continue;
             }
 

@@ -2,10 +2,10 @@ using System.Buffers.Text;
 
 namespace KvmTsc.Discovery;
 
-/// <summary>A descriptor of a process that is one of KVM's.</summary>
+/// <summary>A descriptor of a process that is one of KVM's. It is no struct, since lists and dictionaries of references are compiled ahead.</summary>
 /// <param name="Number">The descriptor.</param>
 /// <param name="VcpuId">The vCPU, null for a VM.</param>
-internal readonly record struct KvmDescriptor(int Number, int? VcpuId)
+internal sealed record KvmDescriptor(int Number, int? VcpuId)
 {
     /// <summary>Room for every link that <see cref="Parse"/> takes, and one byte more, which tells that a link is none of them.</summary>
     public const int LinkLength = 40;

@@ -89,10 +89,7 @@ public sealed class ProcessMachine : HostMachine
 
     /// <summary>What an executor has to know of it.</summary>
     public AttachTarget Target => new(
-        Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors.ToDictionary(vcpu => vcpu.Key, vcpu => vcpu.Value[0]), Debugfs?.Directory)
-    {
-        VcpuIds = Found.VcpuDescriptors.SelectMany(vcpu => vcpu.Value.Select(descriptor => (descriptor, vcpu.Key))).ToDictionary(),
-    };
+        Identity.ProcessId, StartTime, Identity.Name, Found.Descriptor, Found.VcpuDescriptors, Debugfs?.Directory);
 
     /// <inheritdoc/>
     internal override VMDebugfs? Debugfs => Found.Debugfs;
@@ -101,9 +98,9 @@ public sealed class ProcessMachine : HostMachine
     internal FoundVM Found { get; }
 
     /// <inheritdoc/>
-    public override AttachObstacle? FindAttachObstacle()
+    public override AttachObstacle? FindAttachObstacle(OwnRights? rights = null)
     {
-        var circumstances = ProcessStat.Read($"/proc/{Identity.ProcessId}")?.StartTime == StartTime ? AttachCircumstances.Read(Identity.ProcessId) : null;
+        var circumstances = ProcessStat.Read($"/proc/{Identity.ProcessId}")?.StartTime == StartTime ? AttachCircumstances.Read(Identity.ProcessId, rights) : null;
         return circumstances is null
             ? new AttachObstacle(KvmErrorId.ProcessGone, $"Process {Identity.ProcessId} has ended.", "List the VMs there are with Get-KvmVM.")
             : circumstances.FindObstacle() ?? (Found.IsDoubtful ? Doubt() : null);

@@ -29,41 +29,48 @@ internal static class ProcessVMs
     /// <param name="debugfs">What debugfs shows.</param>
     public static IReadOnlyList<FoundVM> Find(int processId, int parentId, IReadOnlyList<KvmDescriptor> descriptors, DebugfsIndex debugfs)
     {
-        var threads = new Lazy<IReadOnlySet<int>>(() => NumberedDirectory.Read($"/proc/{processId}/task").ToHashSet());
-        var vms = Distinct(processId, descriptors.Where(descriptor => descriptor.IsVM))
-            .Where(vm => LibC.IsSameFile(processId, vm[0], parentId, vm[0]) != true)
-            .ToDictionary(vm => vm[0], vm => debugfs.Find(threads.Value, vm));
-        if (vms.Count == 0)
+        var files = OpenFile.Of(processId, descriptors);
+        var owned = files.FindAll(file => file.First.IsVM && LibC.IsSameFile(processId, file.First.Number, parentId, file.First.Number) != true);
+        if (owned.Count == 0)
             return [];
 
-        var vcpus = descriptors
-            .Where(descriptor => !descriptor.IsVM)
-            .GroupBy(descriptor => descriptor.VcpuId!.Value)
-            .SelectMany(sameId => Distinct(processId, sameId).Select(numbers => (Vcpu: new KvmDescriptor(numbers[0], sameId.Key), Numbers: numbers)))
-            .ToDictionary(vcpu => vcpu.Vcpu, vcpu => vcpu.Numbers);
-        return Find(processId, vms, vcpus);
+        var threads = NumberedDirectory.Read($"/proc/{processId}/task");
+        var vms = new Dictionary<int, VMDebugfs?>();
+        foreach (var vm in owned)
+            vms.Add(vm.First.Number, debugfs.Find(threads, vm.Numbers));
+        return Find(processId, vms, files.FindAll(file => !file.First.IsVM));
     }
 
-    private static FoundVM[] Find(int processId, Dictionary<int, VMDebugfs?> vms, Dictionary<KvmDescriptor, List<int>> vcpus)
+    private static List<FoundVM> Find(int processId, Dictionary<int, VMDebugfs?> vms, List<OpenFile> vcpus)
     {
-        var known = vms.ToDictionary(vm => vm.Key, vm => (IReadOnlyCollection<int>?)vm.Value?.ReadVcpuIds());
+        var known = new Dictionary<int, IReadOnlyList<int>?>();
+        foreach (var (vm, debugfs) in vms)
+            known.Add(vm, debugfs?.ReadVcpuIds());
         var proven = vms.Count > 1 ? FindProven(processId, vms, known, vcpus) : [];
-        var assignment = new DescriptorAssignment(known, vcpus.Keys, proven);
-        return
-        [
-            .. vms.Select(vm => new FoundVM(
-                vm.Key,
-                assignment.VcpusOf(vm.Key).ToDictionary(vcpu => vcpu.Key, vcpu => (IReadOnlyList<int>)vcpus[new KvmDescriptor(vcpu.Value, vcpu.Key)]),
-                [.. (known[vm.Key] ?? assignment.VcpusOf(vm.Key).Keys).Order()],
-                vm.Value,
-                assignment.IsDoubtful(vm.Key),
-                assignment.IsByOrder(vm.Key))),
-        ];
+        var assignment = new DescriptorAssignment(known, vcpus.ConvertAll(vcpu => vcpu.First), proven);
+
+        var found = new List<FoundVM>();
+        foreach (var (vm, debugfs) in vms)
+        {
+            var vcpuOf = assignment.VcpusOf(vm);
+            var descriptors = new Dictionary<int, IReadOnlyList<int>>();
+            foreach (var vcpu in vcpus)
+            {
+                if (vcpuOf.TryGetValue(vcpu.First.VcpuId!.Value, out var number) && number == vcpu.First.Number)
+                    descriptors.Add(vcpu.First.VcpuId.Value, vcpu.Numbers);
+            }
+
+            var ids = new List<int>(known[vm] ?? (IEnumerable<int>)descriptors.Keys);
+            ids.Sort();
+            found.Add(new FoundVM(vm, descriptors, ids, debugfs, assignment.IsDoubtful(vm), assignment.IsByOrder(vm)));
+        }
+
+        return found;
     }
 
     /// <summary>The descriptors of which debugfs and a waiting thread together tell the VM.</summary>
     private static Dictionary<int, int> FindProven(
-        int processId, Dictionary<int, VMDebugfs?> vms, Dictionary<int, IReadOnlyCollection<int>?> known, Dictionary<KvmDescriptor, List<int>> vcpus)
+        int processId, Dictionary<int, VMDebugfs?> vms, Dictionary<int, IReadOnlyList<int>?> known, List<OpenFile> vcpus)
     {
         var proven = new Dictionary<int, int>();
         foreach (var (vm, debugfs) in vms)
@@ -71,25 +78,39 @@ internal static class ProcessVMs
         {
             if (debugfs!.ReadThread(id) is > 0 and var thread
                 && SystemCall.Read(processId, thread)?.RunDescriptor is { } number
-                && vcpus.FirstOrDefault(vcpu => vcpu.Key.VcpuId == id && vcpu.Value.Contains(number)) is { Value: not null } vcpu)
-                proven.TryAdd(vcpu.Key.Number, vm);
+                && vcpus.Find(vcpu => vcpu.First.VcpuId == id && vcpu.Numbers.Contains(number)) is { } vcpu)
+                proven.TryAdd(vcpu.First.Number, vm);
         }
 
         return proven;
     }
 
-    /// <summary>Groups descriptors of one open file, in the order of the descriptors: what was duplicated is one VM or vCPU.</summary>
-    private static List<List<int>> Distinct(int processId, IEnumerable<KvmDescriptor> descriptors)
+    /// <summary>A VM or a vCPU, by all descriptors of the process that are of it, ascending: it may have duplicated one.</summary>
+    private sealed record OpenFile(KvmDescriptor First, List<int> Numbers)
     {
-        var groups = new List<List<int>>();
-        foreach (var (number, _) in descriptors)
+        /// <summary>Those of a process, in the order of their descriptors. Only what has the same name can be the same.</summary>
+        public static List<OpenFile> Of(int processId, IReadOnlyList<KvmDescriptor> descriptors)
         {
-            if (groups.Find(group => LibC.IsSameFile(processId, group[0], processId, number) == true) is { } same)
-                same.Add(number);
-            else
-                groups.Add([number]);
-        }
+            const int NoVcpu = -1;
+            var files = new List<OpenFile>();
+            var byVcpu = new Dictionary<int, List<OpenFile>>();
+            foreach (var descriptor in descriptors)
+            {
+                var id = descriptor.VcpuId ?? NoVcpu;
+                if (!byVcpu.TryGetValue(id, out var namesakes))
+                    byVcpu.Add(id, namesakes = []);
+                if (namesakes.Find(other => LibC.IsSameFile(processId, other.First.Number, processId, descriptor.Number) == true) is { } same)
+                {
+                    same.Numbers.Add(descriptor.Number);
+                    continue;
+                }
 
-        return groups;
+                var file = new OpenFile(descriptor, [descriptor.Number]);
+                namesakes.Add(file);
+                files.Add(file);
+            }
+
+            return files;
+        }
     }
 }

@@ -17,13 +17,15 @@ public static class VMDiscovery
     public static IReadOnlyList<Machine> All()
     {
         var debugfs = DebugfsIndex.Open();
-        var machines = Processes().SelectMany(id => Find(id, debugfs)).ToArray();
-        var bearers = machines.CountBy(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase).ToDictionary(StringComparer.OrdinalIgnoreCase);
-        return [.. machines.Select(machine => bearers[machine.Identity.Name] > 1 ? machine.Named(machine.Identity.NameWithProcess) : machine)];
+        var machines = new List<ProcessMachine>();
+        foreach (var id in Processes())
+            machines.AddRange(Find(id, debugfs));
+        var bearers = machines.ToLookup(machine => machine.Identity.Name, StringComparer.OrdinalIgnoreCase);
+        return [.. machines.Select(machine => bearers[machine.Identity.Name].Count() > 1 ? machine.Named(machine.Identity.NameWithProcess) : machine)];
     }
 
     /// <summary>The processes whose programs are known VMMs, and which may not be looked at: VMs that <see cref="All"/> does not have.</summary>
-    public static IReadOnlyList<int> Unseen() => [.. Processes().Where(id => !MayBeLookedAt(id) && VmmCommandLine.Read(id) is { IsKnown: true })];
+    public static IReadOnlyList<int> Unseen() => Processes().FindAll(id => !MayBeLookedAt(id) && VmmCommandLine.Read(id) is { IsKnown: true });
 
     /// <summary>The VMs of one other process, none if there is no such process.</summary>
     /// <exception cref="KvmException">It may not be looked at.</exception>
@@ -61,7 +63,13 @@ public static class VMDiscovery
             : [];
     }
 
-    private static IEnumerable<int> Processes() => NumberedDirectory.Read("/proc").Where(id => id != Environment.ProcessId).Order();
+    private static List<int> Processes()
+    {
+        var processes = NumberedDirectory.Read("/proc");
+        processes.Remove(Environment.ProcessId);
+        processes.Sort();
+        return processes;
+    }
 
     /// <summary>What a VMM is just creating may be there for one look and not for the next: where that leaves doubt, another look follows.</summary>
     private static IReadOnlyList<FoundVM> FindSettled(int processId, int parentId, DescriptorList list, DebugfsIndex debugfs)

@@ -19,17 +19,17 @@ public sealed class IoctlBatch
     /// <summary>An address to be written before the batch runs: that of <paramref name="Target"/>, at <paramref name="At"/>.</summary>
     /// <param name="At">Where the address goes.</param>
     /// <param name="Target">Whose address.</param>
-    public readonly record struct Relocation(int At, int Target);
+    public sealed record Relocation(int At, int Target);
 
     /// <summary>Puts something back when the batch fails at the step <paramref name="From"/> or later.</summary>
     /// <param name="From">The index of the first step whose failure makes this needed.</param>
     /// <param name="Step">What puts it back.</param>
-    public readonly record struct UndoStep(int From, BatchStep Step);
+    public sealed record UndoStep(int From, BatchStep Step);
 
     /// <summary>What a step does that nothing can undo.</summary>
     /// <param name="Step">The index of the step.</param>
     /// <param name="What">What stays, as a part of a sentence.</param>
-    public readonly record struct LastingEffect(int Step, string What);
+    public sealed record LastingEffect(int Step, string What);
 
     /// <summary>The steps, in order.</summary>
     public IReadOnlyList<BatchStep> Steps => _steps;

@@ -18,7 +18,9 @@ public sealed class KvmVM
     }
 
     /// <summary>Describes a machine.</summary>
-    public KvmVM(Machine machine) : this(machine, machine.FindAttachObstacle())
+    /// <param name="machine">The machine.</param>
+    /// <param name="rights">What this process may, null to look at that as well.</param>
+    public KvmVM(Machine machine, OwnRights? rights = null) : this(machine, machine.FindAttachObstacle(rights))
     {
     }
 

@@ -52,7 +52,7 @@ public abstract class Machine
     public virtual IReadOnlyDictionary<int, long>? ShownOffsets(IReadOnlyList<int> vcpuIds) => null;
 
     /// <summary>What keeps KvmTsc from working on it, as far as can be told without trying; null if nothing is known to.</summary>
-    public virtual AttachObstacle? FindAttachObstacle() => null;
+    public virtual AttachObstacle? FindAttachObstacle(OwnRights? rights = null) => null;
 
     /// <summary>Its vCPUs with their threads.</summary>
     public abstract IReadOnlyList<KvmVcpu> DescribeVcpus();

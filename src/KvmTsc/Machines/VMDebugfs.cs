@@ -11,7 +11,12 @@ internal sealed record VMDebugfs(string Directory)
     private const string VcpuPrefix = "vcpu";
 
     /// <summary>Its vCPUs, ascending; empty if the VM is gone.</summary>
-    public IReadOnlyList<int> ReadVcpuIds() => [.. NumberedDirectory.Read(Directory, VcpuPrefix).Order()];
+    public IReadOnlyList<int> ReadVcpuIds()
+    {
+        var ids = NumberedDirectory.Read(Directory, VcpuPrefix);
+        ids.Sort();
+        return ids;
+    }
 
     /// <summary>The thread that entered a vCPU last, 0 if none ever did, null where the kernel does not tell (before Linux 5.18).</summary>
     public int? ReadThread(int vcpuId) => (int?)KernelFiles.ReadNumber(PathOf(vcpuId, "pid"));

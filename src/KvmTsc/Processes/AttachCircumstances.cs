@@ -43,20 +43,22 @@ internal sealed record AttachCircumstances
     public bool IsX64 { get; init; } = true;
 
     /// <summary>Looks at a process; null if it is gone. What makes no difference, given the rest, is not looked at.</summary>
-    public static AttachCircumstances? Read(int processId)
+    /// <param name="processId">The process.</param>
+    /// <param name="rights">What this process may, null to look at that as well.</param>
+    public static AttachCircumstances? Read(int processId, OwnRights? rights = null)
     {
         var directory = $"/proc/{processId}";
-        if (ProcessStatus.Read(directory) is not { } target || ProcessStatus.Read("/proc/thread-self") is not { } own)
-            return null;
         IReadOnlyList<ProcessStatus> threads = [.. ProcessStatus.ReadThreads(processId)];
-        var isFiltered = threads.Prepend(target).Any(thread => thread.IsFiltered);
+        if (threads.FirstOrDefault(thread => thread.ThreadId == processId) is not { } target || (rights ?? OwnRights.Read()) is not { Status: var own, PtraceScope: var scope })
+            return null;
+        var isFiltered = threads.Any(thread => thread.IsFiltered);
         return new AttachCircumstances
         {
             ProcessId = processId,
             Own = own,
             Target = target,
             Threads = threads,
-            PtraceScope = Yama.PtraceScope,
+            PtraceScope = scope,
             IsDescendant = !own.MayTraceAny && Descends(processId),
             IsSameUserNamespace = own.MayTraceAny || KernelFiles.ReadLinkTarget($"{directory}/ns/user") == OwnUserNamespace,
             IsInitialUserNamespace = !isFiltered || OwnUserNamespace == InitialUserNamespace,

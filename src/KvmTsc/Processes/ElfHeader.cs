@@ -15,7 +15,7 @@ internal static class ElfHeader
     public static bool? IsX64(string path)
     {
         Span<byte> header = stackalloc byte[Length];
-        return KernelFiles.ReadBeginning(path, header) is { } length ? length == Length && IsX64(header) : null;
+        return KernelFiles.TryReadBeginning(path, header, out var beginning) ? beginning.Length == Length && IsX64(beginning) : null;
     }
 
     /// <summary>Whether this begins an x86-64 program. The x32 ABI has the same machine, and addresses of 32 bits.</summary>

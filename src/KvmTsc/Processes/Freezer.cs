@@ -1,3 +1,5 @@
+using KvmTsc.Interop;
+
 namespace KvmTsc.Processes;
 
 /// <summary>
@@ -6,6 +8,8 @@ namespace KvmTsc.Processes;
 /// </summary>
 internal static class Freezer
 {
+    private const string Events = "cgroup.events";
+
     /// <summary>The directory of the group that freezes a process; null if none is known to.</summary>
     /// <param name="processId">The process.</param>
     /// <param name="root">Where control groups are mounted.</param>
@@ -19,13 +23,13 @@ internal static class Freezer
         {
             if (line.Split(':', 3) is not [_, var controllers, var path])
                 continue;
-            string[] directories = controllers switch
+            var directory = controllers switch
             {
-                "" => [root + path, $"{root}/unified{path}"],
-                _ when controllers.Split(',').Contains("freezer") => [$"{root}/{controllers}{path}"],
-                _ => [],
+                "" => Array.Find([root + path, $"{root}/unified{path}"], directory => LibC.Exists($"{directory}/{Events}")),
+                _ when controllers.Split(',').Contains("freezer") => $"{root}/{controllers}{path}",
+                _ => null,
             };
-            if (Array.Find(directories, IsFrozen) is { } directory)
+            if (directory is not null && IsFrozen(directory, isVersion2: controllers.Length == 0))
                 return directory;
         }
 
@@ -37,7 +41,7 @@ internal static class Freezer
         File.Exists($"{group}/freezer.state") ? $"echo THAWED >{group}/freezer.state" : $"echo 0 >{group}/cgroup.freeze";
 
     /// <summary>A group is frozen where one above it is, too, and says so.</summary>
-    private static bool IsFrozen(string directory) =>
-        KernelFiles.ReadText($"{directory}/cgroup.events")?.Split('\n').Contains("frozen 1") == true
-        || KernelFiles.ReadLine($"{directory}/freezer.state") is "FROZEN" or "FREEZING";
+    private static bool IsFrozen(string directory, bool isVersion2) => isVersion2
+        ? KernelFiles.ReadText($"{directory}/{Events}")?.Split('\n').Contains("frozen 1") == true
+        : KernelFiles.ReadLine($"{directory}/freezer.state") is "FROZEN" or "FREEZING";
 }

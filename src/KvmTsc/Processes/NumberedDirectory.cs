@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using KvmTsc.Interop;
@@ -30,7 +31,7 @@ internal sealed class NumberedDirectory : IDisposable
     /// <summary>The numbers in a directory, none if it cannot be read.</summary>
     /// <param name="path">The directory.</param>
     /// <param name="prefix">What stands before each of them.</param>
-    public static IReadOnlyList<int> Read(string path, string prefix = "")
+    public static List<int> Read(string path, string prefix = "")
     {
         using var directory = Open(path);
         return directory?.ReadNumbers(prefix) ?? [];
@@ -40,6 +41,7 @@ internal sealed class NumberedDirectory : IDisposable
     public void Dispose() => _descriptor.Dispose();
 
     /// <summary>Its entries as they are now, in its order.</summary>
+    [SkipLocalsInit]
     public List<int> ReadNumbers(string prefix = "")
     {
         if (_wasRead)

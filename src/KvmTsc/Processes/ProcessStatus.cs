@@ -1,13 +1,11 @@
-using System.Buffers;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 
 namespace KvmTsc.Processes;
 
 /// <summary>What /proc/PID/status, or a thread's, says of who may trace it.</summary>
 internal sealed record ProcessStatus
 {
-    private static readonly SearchValues<char> s_blanks = SearchValues.Create(" \t");
-
     private const int CapSysPtrace = 19;
     private const int CapSysAdmin = 21;
 
@@ -16,6 +14,9 @@ internal sealed record ProcessStatus
 
     /// <summary>The process, also where this is of one of its threads.</summary>
     public int ProcessId { get; init; }
+
+    /// <summary>The thread.</summary>
+    public int ThreadId { get; init; }
 
     /// <summary>The process's parent.</summary>
     public int ParentId { get; init; }
@@ -62,60 +63,127 @@ internal sealed record ProcessStatus
     /// <summary>Whether it has ended.</summary>
     public bool IsDead => State is 'Z' or 'X' or 'x';
 
-    /// <summary>Reads one, null if it is gone.</summary>
-    public static ProcessStatus? Read(string directory) => KernelFiles.ReadText($"{directory}/status") is { } text ? Parse(text) : null;
-
-    /// <summary>Reads those of a process's threads that are there.</summary>
-    public static IEnumerable<ProcessStatus> ReadThreads(int processId) =>
-        NumberedDirectory.Read($"/proc/{processId}/task").Select(id => Read($"/proc/{processId}/task/{id}")).OfType<ProcessStatus>();
-
-    /// <summary>Understands one; what the kernel does not say is as if nothing stood in the way.</summary>
-    public static ProcessStatus Parse(string text)
+    /// <summary>One of which the kernel says nothing: as if nothing stood in the way.</summary>
+    public ProcessStatus()
     {
-        var status = new ProcessStatus();
-        var all = text.AsSpan();
-        foreach (var range in all.Split('\n')) // and nowhere else: a name may have other ends of lines in it
+    }
+
+    private ProcessStatus(ReadOnlySpan<byte> text)
+    {
+        while (!text.IsEmpty)
         {
-            var line = all[range];
-            var colon = line.IndexOf(':');
+            var end = text.IndexOf((byte)'\n'); // and nowhere else: a name may have other ends of lines in it
+            var line = end < 0 ? text : text[..end];
+            text = text[line.Length..];
+            text = text.IsEmpty ? text : text[1..];
+            var colon = line.IndexOf((byte)':');
             if (colon <= 0)
                 continue;
-            var value = line[(colon + 1)..].Trim();
-            status = line[..colon] switch
-            {
-                "State" => status with { State = value is [var state, ..] ? state : 'R' },
-                "Tgid" => status with { ProcessId = (int)Number(value) },
-                "PPid" => status with { ParentId = (int)Number(value) },
-                "TracerPid" => status with { TracerId = (int)Number(value) },
-                "Uid" => status with { UserIds = Numbers(value) },
-                "Gid" => status with { GroupIds = Numbers(value) },
-                "CapPrm" => status with { Permitted = Bits(value) },
-                "CapEff" => status with { Effective = Bits(value) },
-                "Seccomp" => status with { Seccomp = (int)Number(value) },
-                "NSpid" => status with { InnermostId = (int)Number(value[(value.LastIndexOfAny(s_blanks) + 1)..]) },
-                "SigCgt" => status with { Caught = Bits(value) },
-                "x86_Thread_features" => status with { HasShadowStack = value.Contains("shstk", StringComparison.Ordinal) },
-                _ => status,
-            };
+            var key = line[..colon];
+            var value = line[(colon + 1)..];
+            if (key.SequenceEqual("State"u8))
+                State = TakeWord(ref value) is [var state, ..] ? (char)state : 'R';
+            else if (key.SequenceEqual("Tgid"u8))
+                ProcessId = (int)Number(value);
+            else if (key.SequenceEqual("Pid"u8))
+                ThreadId = (int)Number(value);
+            else if (key.SequenceEqual("PPid"u8))
+                ParentId = (int)Number(value);
+            else if (key.SequenceEqual("TracerPid"u8))
+                TracerId = (int)Number(value);
+            else if (key.SequenceEqual("Uid"u8))
+                UserIds = Ids(value);
+            else if (key.SequenceEqual("Gid"u8))
+                GroupIds = Ids(value);
+            else if (key.SequenceEqual("CapPrm"u8))
+                Permitted = Bits(value);
+            else if (key.SequenceEqual("CapEff"u8))
+                Effective = Bits(value);
+            else if (key.SequenceEqual("Seccomp"u8))
+                Seccomp = (int)Number(value);
+            else if (key.SequenceEqual("NSpid"u8))
+                InnermostId = (int)LastNumber(value);
+            else if (key.SequenceEqual("SigCgt"u8))
+                Caught = Bits(value);
+            else if (key.SequenceEqual("x86_Thread_features"u8))
+                HasShadowStack = HasWord(value, "shstk"u8);
         }
-
-        return status;
     }
 
-    private static uint Number(ReadOnlySpan<char> value) => uint.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : 0;
-
-    private static uint[] Numbers(ReadOnlySpan<char> value)
+    /// <summary>Reads one, null if it is gone.</summary>
+    [SkipLocalsInit]
+    public static ProcessStatus? Read(string directory)
     {
-        var numbers = new List<uint>(4);
-        foreach (var range in value.SplitAny(s_blanks))
-        {
-            if (!value[range].IsEmpty)
-                numbers.Add(Number(value[range]));
-        }
-
-        return [.. numbers];
+        Span<byte> buffer = stackalloc byte[KernelFiles.UsualLength];
+        return KernelFiles.TryRead($"{directory}/status", buffer, out var text) ? Parse(text) : null;
     }
 
-    private static ulong Bits(ReadOnlySpan<char> value) =>
-        ulong.TryParse(value, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var bits) ? bits : 0;
+    /// <summary>Reads those of a process's threads that are there.</summary>
+    public static IEnumerable<ProcessStatus> ReadThreads(int processId)
+    {
+        foreach (var id in NumberedDirectory.Read($"/proc/{processId}/task"))
+        {
+            if (Read($"/proc/{processId}/task/{id}") is { } status)
+                yield return status;
+        }
+    }
+
+    /// <summary>Understands one; what the kernel does not say is as if nothing stood in the way.</summary>
+    public static ProcessStatus Parse(ReadOnlySpan<byte> text) => new(text);
+
+    private static uint Number(ReadOnlySpan<byte> value) =>
+        uint.TryParse(TakeWord(ref value), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : 0;
+
+    private static ulong Bits(ReadOnlySpan<byte> value) =>
+        ulong.TryParse(TakeWord(ref value), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var bits) ? bits : 0;
+
+    /// <summary>Four ids; none where there are fewer.</summary>
+    private static uint[] Ids(ReadOnlySpan<byte> value)
+    {
+        var ids = new uint[4];
+        for (var i = 0; i < ids.Length; i++)
+        {
+            var word = TakeWord(ref value);
+            if (word.IsEmpty)
+                return [];
+            ids[i] = Number(word);
+        }
+
+        return ids;
+    }
+
+    private static uint LastNumber(ReadOnlySpan<byte> value)
+    {
+        var last = value;
+        for (var word = TakeWord(ref value); !word.IsEmpty; word = TakeWord(ref value))
+            last = word;
+        return Number(last);
+    }
+
+    private static bool HasWord(ReadOnlySpan<byte> value, ReadOnlySpan<byte> word)
+    {
+        for (var next = TakeWord(ref value); !next.IsEmpty; next = TakeWord(ref value))
+        {
+            if (next.SequenceEqual(word))
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Takes what stands between blanks from the beginning of a text, nothing at its end.</summary>
+    private static ReadOnlySpan<byte> TakeWord(scoped ref ReadOnlySpan<byte> text)
+    {
+        var start = 0;
+        while (start < text.Length && IsBlank(text[start]))
+            start++;
+        var end = start;
+        while (end < text.Length && !IsBlank(text[end]))
+            end++;
+        var word = text[start..end];
+        text = text[end..];
+        return word;
+    }
+
+    private static bool IsBlank(byte character) => character is (byte)' ' or (byte)'\t';
 }

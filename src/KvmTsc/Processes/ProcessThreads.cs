@@ -7,7 +7,7 @@ internal sealed class ProcessThreads(int processId)
     private readonly Dictionary<int, bool> _isOwn = [];
 
     /// <summary>The ids of those there are now. What a thread is it stays, so that each is looked at once.</summary>
-    public IReadOnlyList<int> Read() => [.. NumberedDirectory.Read($"/proc/{processId}/task").Where(IsOwn)];
+    public IReadOnlyList<int> Read() => NumberedDirectory.Read($"/proc/{processId}/task").FindAll(IsOwn);
 
     private bool IsOwn(int threadId)
     {

@@ -12,11 +12,8 @@ internal sealed record Tracer(int ThreadId, string? Name)
     public bool IsKvmTsc => Name == OfKvmTsc;
 
     /// <summary>The tracer of a process's threads, null without one.</summary>
-    public static Tracer? Of(IEnumerable<ProcessStatus> threads)
-    {
-        var id = threads.Select(thread => thread.TracerId).FirstOrDefault(id => id != 0);
-        return id == 0 ? null : new Tracer(id, KernelFiles.ReadLine($"/proc/{id}/comm"));
-    }
+    public static Tracer? Of(IEnumerable<ProcessStatus> threads) =>
+        threads.FirstOrDefault(thread => thread.TracerId != 0) is { TracerId: var id } ? new Tracer(id, KernelFiles.ReadLine($"/proc/{id}/comm")) : null;
 
     /// <summary>The tracer of a process, null without one.</summary>
     public static Tracer? Of(int processId) => Of(ProcessStatus.ReadThreads(processId));

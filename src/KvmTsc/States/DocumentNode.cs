@@ -11,7 +11,7 @@ namespace KvmTsc.States;
 /// <param name="Value">The value.</param>
 /// <param name="Source">What the document is called in errors.</param>
 /// <param name="Place">Where the value stands.</param>
-internal readonly record struct DocumentNode(JsonElement Value, string Source, string Place)
+internal sealed record DocumentNode(JsonElement Value, string Source, string Place)
 {
     private const int MaximumShown = 60;
 

@@ -106,7 +106,7 @@ public sealed class DescriptorAssignmentTests
 
     private static DescriptorAssignment Assign(
         (int Descriptor, int[]? Known)[] vms, KvmDescriptor[] vcpus, params (int Vcpu, int VM)[] proven) => new(
-        vms.ToDictionary(vm => vm.Descriptor, vm => (IReadOnlyCollection<int>?)vm.Known), vcpus, proven.ToDictionary(pair => pair.Vcpu, pair => pair.VM));
+        vms.ToDictionary(vm => vm.Descriptor, vm => (IReadOnlyList<int>?)vm.Known), vcpus, proven.ToDictionary(pair => pair.Vcpu, pair => pair.VM));
 
     private static IEnumerable<(int, int)> VcpusOf(DescriptorAssignment assignment, int vm) =>
         assignment.VcpusOf(vm).OrderBy(vcpu => vcpu.Key).Select(vcpu => (vcpu.Key, vcpu.Value));

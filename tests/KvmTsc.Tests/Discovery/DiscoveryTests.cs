@@ -29,7 +29,7 @@ public sealed class DiscoveryTests(Programs programs)
         Assert.False(machine.GuestHasRun);
         Assert.Equal($"/sys/kernel/debug/kvm/{qemu.Id}-{machine.Target.VMDescriptor}", machine.Target.DebugfsDirectory);
         Assert.Equal([0, 1], machine.Target.VcpuDescriptors.Keys.Order());
-        Assert.All(machine.Target.VcpuDescriptors, vcpu => Assert.Equal($"anon_inode:kvm-vcpu:{vcpu.Key}", Link(qemu.Id, vcpu.Value)));
+        Assert.All(machine.Target.VcpuDescriptors, vcpu => Assert.Equal($"anon_inode:kvm-vcpu:{vcpu.Key}", Link(qemu.Id, vcpu.Value[0])));
         Assert.All(machine.DescribeVcpus(), vcpu => Assert.Equal((null, KvmVcpuState.Stopped), (vcpu.ThreadId, vcpu.State)));
     }
 
@@ -307,7 +307,7 @@ public sealed class DiscoveryTests(Programs programs)
     private static void AssertVcpus(ProcessMachine machine, params (int Id, int Descriptor)[] expected)
     {
         Assert.Equal(expected.Select(vcpu => vcpu.Id), machine.VcpuIds);
-        Assert.Equal(expected, machine.Target.VcpuDescriptors.OrderBy(vcpu => vcpu.Key).Select(vcpu => (vcpu.Key, vcpu.Value)));
+        Assert.Equal(expected, machine.Target.VcpuDescriptors.OrderBy(vcpu => vcpu.Key).Select(vcpu => (vcpu.Key, vcpu.Value[0])));
     }
 
     private static string? Link(int processId, int descriptor) => new FileInfo($"/proc/{processId}/fd/{descriptor}").LinkTarget;

@@ -59,7 +59,7 @@ public sealed class ProcessFilesTests
     [Fact]
     public void Status_is_understood()
     {
-        var status = ProcessStatus.Parse(
+        var status = Status(
             "Name:\tState: Z\nUmask:\t0022\nState:\tt (tracing stop)\nTgid:\t812\nPid:\t812\nTracerPid:\t4711\n"
             + "Uid:\t1000\t1001\t1002\t1003\nGid:\t107\t108\t109\t110\nCapPrm:\t0000000000080000\nCapEff:\t000001ffffffffff\nSeccomp:\t2\nx86_Thread_features:\twrss shstk \n");
         Assert.Equal('t', status.State);
@@ -82,10 +82,12 @@ public sealed class ProcessFilesTests
     [InlineData("ffffffffffd7ffff", false, false)]
     public void Capabilities_are_told_apart(string effective, bool mayTrace, bool administers)
     {
-        var status = ProcessStatus.Parse($"CapEff:\t{effective}");
+        var status = Status($"CapEff:\t{effective}");
         Assert.Equal(mayTrace, status.MayTraceAny);
         Assert.Equal(administers, status.IsAdministrator);
     }
+
+    private static ProcessStatus Status(string text) => ProcessStatus.Parse(System.Text.Encoding.UTF8.GetBytes(text));
 
     [Theory]
     [InlineData("running", true, null)]

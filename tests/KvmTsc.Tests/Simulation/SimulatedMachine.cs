@@ -103,7 +103,7 @@ internal sealed class SimulatedMachine : Machine
     /// <summary>What keeps KvmTsc from working on it.</summary>
     public AttachObstacle? Obstacle { get; set; }
 
-    public override AttachObstacle? FindAttachObstacle() => Obstacle;
+    public override AttachObstacle? FindAttachObstacle(OwnRights? rights = null) => Obstacle;
 
     public override string? ClockSource => VM.ClocksourceIsTsc ? "tsc" : "hpet";
 

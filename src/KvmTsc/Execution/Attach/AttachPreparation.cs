@@ -28,11 +28,15 @@ internal sealed class AttachPreparation : IDisposable
         DataLength = (0x4000 + (target.VcpuDescriptors.Count * 2048) + 0xFFF) & ~0xFFF;
         Address = Maps.FindFree((ulong)Length);
         _neverRan = [.. target.VcpuDescriptors.Keys];
+        VcpuIds = target.VcpuDescriptors.SelectMany(vcpu => vcpu.Value.Select(descriptor => (descriptor, vcpu.Key))).ToDictionary();
         VcpuThreads = FindStarted();
         Refuse(circumstances.Target);
     }
 
     public AttachTarget Target { get; }
+
+    /// <summary>The vCPU of each descriptor.</summary>
+    public IReadOnlyDictionary<int, int> VcpuIds { get; }
 
     /// <summary>The process's memory.</summary>
     public SafeDescriptor Memory { get; }

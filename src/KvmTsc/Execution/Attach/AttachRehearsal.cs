@@ -38,7 +38,7 @@ internal static class AttachRehearsal
         try
         {
             var startTime = AttachPreparation.StartTimeOf(process.Id) ?? 0;
-            var target = new AttachTarget(process.Id, startTime, "rehearsal", -1, new Dictionary<int, int> { [0] = -1 }, null);
+            var target = new AttachTarget(process.Id, startTime, "rehearsal", -1, new Dictionary<int, IReadOnlyList<int>> { [0] = [-1] }, null);
             var executor = new AttachedExecutor(target);
             AwaitRead(process.Id);
             for (var i = 0; i < 3; i++)

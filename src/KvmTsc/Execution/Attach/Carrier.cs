@@ -226,7 +226,7 @@ internal sealed class Carrier
     private static IEnumerable<SignalFrames.Call> Ioctls(AttachPreparation preparation)
     {
         var (toVM, toVcpus) = KvmRequest.OfBatches;
-        var vcpu = preparation.Target.VcpuDescriptors.Values.First();
+        var vcpu = preparation.Target.VcpuDescriptors.Values.First()[0];
         return toVM.Select(request => (preparation.Target.VMDescriptor, request))
             .Concat(toVcpus.Select(request => (vcpu, request)))
             .Select(to => new SignalFrames.Call(SystemCall.Ioctl, (uint)to.Item1, to.request, preparation.Address));

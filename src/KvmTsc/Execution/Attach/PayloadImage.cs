@@ -120,7 +120,7 @@ internal sealed class PayloadImage
 
     private void WriteStep(int at, BatchStep step, int from)
     {
-        var descriptor = step.VcpuId is { } id ? _preparation.Target.VcpuDescriptors[id] : _preparation.Target.VMDescriptor;
+        var descriptor = step.VcpuId is { } id ? _preparation.Target.VcpuDescriptors[id][0] : _preparation.Target.VMDescriptor;
         MemoryMarshal.Write(_bytes.AsSpan(at), new Step(
             (ulong)step.Kind,
             (ulong)(long)descriptor,

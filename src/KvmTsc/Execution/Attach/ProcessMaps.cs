@@ -14,7 +14,7 @@ internal sealed class ProcessMaps
     private ProcessMaps(List<Mapping> mappings) => _mappings = mappings;
 
     /// <summary>One mapping.</summary>
-    public readonly record struct Mapping(ulong Start, ulong End, string Protection, ulong Offset, string Device, string Inode, string Path)
+    public sealed record Mapping(ulong Start, ulong End, string Protection, ulong Offset, string Device, string Inode, string Path)
     {
         public bool IsReadable => Protection[0] == 'r';
 

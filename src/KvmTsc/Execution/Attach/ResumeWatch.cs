@@ -278,7 +278,7 @@ internal sealed class ResumeWatch : IDisposable
             case { IsSystemCall: true }:
                 thread.ReadRegs();
                 if (RegistersAtStop.EntersSystemCall(thread.Regs, SystemCall.Ioctl, KvmRequest.Run)
-                    && _preparation.Target.VcpuIds.TryGetValue((int)(uint)thread.Regs.Rdi, out var entered)) // 32 bits, as the kernel takes it
+                    && _preparation.VcpuIds.TryGetValue((int)(uint)thread.Regs.Rdi, out var entered)) // 32 bits, as the kernel takes it
                     Enter(thread, entered);
                 else
                     GoOn(thread);

@@ -33,7 +33,7 @@ internal sealed class SignalFrames
     private readonly int _fpuOffset;
 
     /// <summary>A system call.</summary>
-    public readonly record struct Call(int Number, ulong Arg0, ulong Arg1 = 0, ulong Arg2 = 0, ulong Arg3 = 0, ulong Arg4 = 0, ulong Arg5 = 0);
+    public sealed record Call(int Number, ulong Arg0, ulong Arg1 = 0, ulong Arg2 = 0, ulong Arg3 = 0, ulong Arg4 = 0, ulong Arg5 = 0);
 
     /// <param name="instructions">Code of the process to go through.</param>
     /// <param name="home">The registers to come home to.</param>
