@@ -22,14 +22,14 @@ public sealed class GrowthTests(Programs programs) : IDisposable
     [Fact]
     public void A_list_of_VMs()
     {
-        const int MostCalls = 72, MostBytes = 38_000;
+        const int MostCalls = 62, MostBytes = 14_000;
         AssertLinear(MostCalls, MostBytes, () => VMDiscovery.All().Select(machine => new KvmVM(machine)).ToArray());
     }
 
     [Fact]
     public void The_offsets_of_all_vCPUs()
     {
-        const int MostCalls = 60, MostBytes = 17_000;
+        const int MostCalls = 59, MostBytes = 12_500;
         AssertLinear(MostCalls, MostBytes, () => VMDiscovery.All().Select(machine => GuestTsc.ReadShownOffsets(machine, null)).ToArray());
     }
 
@@ -51,7 +51,7 @@ public sealed class GrowthTests(Programs programs) : IDisposable
             using var other = OtherProcess.StartReady(programs.VMs, ["vm", .. Enumerable.Range(0, vcpus).SelectMany(id => new[] { "vcpu", "0", $"{id}" })]);
             return Measure(() => GuestTsc.ReadShownOffsets(other.FindOne(), null));
         }).ToArray();
-        AssertSteps(counts, 8, 20, 4_000);
+        AssertSteps(counts, 8, 11, 2_500);
     }
 
     private void AssertLinear(int mostCalls, long mostBytes, Func<object> action)
@@ -67,13 +67,13 @@ public sealed class GrowthTests(Programs programs) : IDisposable
     /// <summary>Of three measurements, each with so many more than the one before.</summary>
     private static void AssertSteps((int Calls, long Bytes)[] counts, int step, int mostCalls, long mostBytes)
     {
-        const double Tolerance = 1.1;
+        const double Tolerance = 1.1, ByteTolerance = 1.5; // lists grow by doubling
         var text = string.Join(", ", counts.Select(count => $"{count.Calls} calls and {count.Bytes} bytes"));
         var (first, second) = ((counts[1].Calls - counts[0].Calls) / (double)step, (counts[2].Calls - counts[1].Calls) / (double)step);
         var bytes = (counts[2].Bytes - counts[1].Bytes) / step;
         TestContext.Current.SendDiagnosticMessage($"each takes {second} calls and {bytes} bytes: {text}");
         Assert.True(second <= first * Tolerance && second <= mostCalls, text);
-        Assert.True(bytes <= mostBytes && bytes <= (counts[1].Bytes - counts[0].Bytes) / step * Tolerance, text);
+        Assert.True(bytes <= mostBytes && bytes <= (counts[1].Bytes - counts[0].Bytes) / step * ByteTolerance, text);
     }
 
     /// <summary>The least of some: the runtime has system calls of its own now and then.</summary>
