@@ -221,13 +221,17 @@ function Wait-QmpEvent([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [st
 
 <#
 .SYNOPSIS
-Whether KvmTsc waits for a guest's resume, with all threads in view that may run a vCPU: those that did, by debugfs, or else all.
+Whether KvmTsc waits for a guest's resume, with all threads in view that may run a vCPU: those that did, by debugfs, or that are named so, or else all.
 #>
 function Test-IsWatched([Parameter(Mandatory)] $Guest) {
     $process = $Guest.Process.Id
     $threads = @(Get-Content "/sys/kernel/debug/kvm/$process-*/vcpu*/pid").Trim("`0")
-    $files = ($threads -contains '0' ? '*' : $threads) | ForEach-Object { "/proc/$process/task/$_/status" }
-    -not (Select-String '^TracerPid:\s+0$' $files -Quiet)
+    if ($threads -contains '0') {
+        $named = @(Get-ChildItem "/proc/$process/task" -Directory | Where-Object { (Get-Content "$_/comm" -ErrorAction Ignore) -like 'CPU */KVM' })
+        $threads = $named.Count -eq $threads.Count ? $named.Name : '*'
+    }
+    $files = $threads | ForEach-Object { "/proc/$process/task/$_/status" }
+    -not (Select-String '^TracerPid:\s+0$' $files -Quiet -ErrorAction Ignore) # a thread that has ended meanwhile runs no vCPU
 }
 
 <#

@@ -43,6 +43,8 @@ internal static class GuardRun
     private sealed class Guarded(Target target, string states, Counts counts)
     {
         private readonly Stopwatch _sinceFirst = new();
+        private TargetResources _resources = null!;
+        private int _left;
         private long _lag;
         private long _deviations;
         private double _longestWrong;
@@ -50,7 +52,7 @@ internal static class GuardRun
 
         public void Run(int count)
         {
-            var resources = target.Resources();
+            _resources = target.Resources();
             End(Start());
             _lag = target.Lag() ?? throw new InvalidOperationException("The target has no master clock.");
             _sinceFirst.Start();
@@ -60,6 +62,7 @@ internal static class GuardRun
                 var before = target.Report();
                 Kill(i);
                 _deviations = WatchRun.Check(s_scenario, target, before, $"kill {i}", _deviations, counts);
+                CheckResources(i);
                 if (counts.Failed == failedBefore)
                     counts.Pass();
             }
@@ -68,8 +71,21 @@ internal static class GuardRun
             ExpectRight("the last watch");
             End(last);
             counts.Expect(!Directory.EnumerateDirectories("/sys/kernel/debug/tracing/instances", "kvmtsc-*").Any(), "tracefs has what killed watches left");
-            counts.Say($"{count} kills; kvmclock was wrong for {_longestWrong:0} ms at most after a watch had started, which took {_startMilliseconds} ms at first");
-            AttachRun.End(s_scenario, target, resources, counts, _deviations);
+            counts.Say(
+                $"{count} kills, {_left} of which left a payload; kvmclock was wrong for {_longestWrong:0} ms at most after a watch had started, "
+                + $"which took {_startMilliseconds} ms at first");
+            AttachRun.End(s_scenario, target, _resources, counts, _deviations);
+        }
+
+        /// <summary>Killed in the midst of its work, a watch may leave a payload, which nobody is left to remove.</summary>
+        private void CheckResources(int index)
+        {
+            var resources = target.Resources();
+            if (resources.IsPayloadMoreThan(_resources))
+                _left++;
+            else if (resources != _resources)
+                counts.Fail($"kill {index}: there were {_resources}, there are {resources}");
+            _resources = resources;
         }
 
         /// <summary>One of four is killed while it starts, the others while they watch.</summary>
