@@ -103,6 +103,11 @@ function Wait-Told($Watch, [string] $Kind, [long] $AtLeast = 0) {
     }
 }
 
+# What restores by the hook told, a line of JSON each, among what else is in its log.
+function Get-HookResult([string] $Path = $HookLog) {
+    @(Get-Content $Path -ErrorAction Ignore) -match '^\{'
+}
+
 # --- the operations: each returns the guest that lives on, how long virsh took, in seconds, and the result of the restore
 
 function Invoke-OnOneHost($Kind, $Mode, $Watch) {
@@ -110,6 +115,7 @@ function Invoke-OnOneHost($Kind, $Mode, $Watch) {
     $state = $Mode -in 'With', 'Hook' ? (Save-KvmTscState $Name) : $null
     if ($Mode -eq 'Hook') {
         Export-KvmTscState "$States/$Name.json" $state -Force
+        $told = @(Get-HookResult).Count
     }
     $seconds = Invoke-Virsh $command.Away
     if ($Kind -eq 'Suspend' -and $Watch) {
@@ -135,7 +141,8 @@ function Invoke-OnOneHost($Kind, $Mode, $Watch) {
     }
     Connect-Domain $Guest
     if ($Mode -eq 'Hook') {
-        $restored = Get-Content $HookLog -Tail 1 | ConvertFrom-Json
+        Wait-Until 'the hook has told what it did' { @(Get-HookResult).Count -gt $told }
+        $restored = @(Get-HookResult)[-1] | ConvertFrom-Json
     }
     if ($Kind -eq 'Snapshot') {
         $null = Invoke-Virsh snapshot-delete, $Name, one
@@ -148,6 +155,7 @@ function Invoke-ToAnotherHost($Mode) {
     $state = $Mode -ne 'Without' ? (Save-KvmTscState $Name | Export-KvmTscState "$Directory/$Name.json" -Force -PassThru) : $null
     if ($Mode -eq 'Hook') {
         Copy-Item $state "$States/$Name.json" -ToSession $Control -Force
+        $told = @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog).Count
     }
     $null = Invoke-Virsh migrate-setmaxdowntime, $Name, 10000 # an emulated host's network cannot carry what is left in the usual 300 ms
     $seconds = Invoke-Virsh (@('migrate', '--live', '--persistent', '--undefinesource', $Name, $to) + @(if ($Mode -eq 'With') { '--paused' }))
@@ -167,7 +175,8 @@ function Invoke-ToAnotherHost($Mode) {
     }
     Invoke-Command $Control { $null = Get-Domain $using:Name }
     if ($Mode -eq 'Hook') {
-        $restored = Invoke-Command $Control { Get-Content $using:HookLog -Tail 1 } | ConvertFrom-Json
+        Wait-Until 'the hook has told what it did' { @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog).Count -gt $told }
+        $restored = @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog)[-1] | ConvertFrom-Json
     }
     @{ Guest = [pscustomobject]@{ Name = $Name; Session = $Control }; Seconds = $seconds; Restored = $restored }
 }

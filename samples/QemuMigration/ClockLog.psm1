@@ -151,11 +151,14 @@ function Measure-LostTime($From, $To, $HostFrom, $HostTo) {
     $lost
 }
 
-# Whether a clock and the TSC parted by more than the tolerance. The guest takes the rate between them for what it was before, and tolerates 2 ppm.
+# Whether a clock and the TSC parted by more than the tolerance. The guest takes the rate between them for what it was before, and tolerates 2 ppm. A line without both of its samples
+# tells nothing: whoever wrote it was ended meanwhile, as the process of a snapshot is that is reverted to.
 function Test-Apart([string] $Line, [decimal] $TolerancePpm) {
-    $null, $clock, $nanoseconds = $Line.Split(' ', 4)[0..2]
-    $passed = [regex]::Matches($Line, " $clock=(\d+)").ForEach({ [decimal] $_.Groups[1].Value })
-    [Math]::Abs([decimal] $nanoseconds) -gt 2000 + ($passed[1] - $passed[0]) * $TolerancePpm / 1000000
+    if ($Line -notmatch '^apart (?<clock>\w+) (?<by>-?\d+) ') {
+        return $false
+    }
+    $passed = @([regex]::Matches($Line, " $($Matches.clock)=(\d+)").ForEach({ [decimal] $_.Groups[1].Value }))
+    $passed.Count -eq 2 -and [Math]::Abs([decimal] $Matches.by) -gt 2000 + ($passed[1] - $passed[0]) * $TolerancePpm / 1000000
 }
 
 # How one of a host's clocks goes, in ns per tick of its TSC, by the two readings that a witness has.
