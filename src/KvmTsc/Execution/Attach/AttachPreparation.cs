@@ -19,7 +19,7 @@ internal sealed class AttachPreparation : IDisposable
         Target = target;
         _threads = new ProcessThreads(target.ProcessId);
         Memory = memory;
-        Maps = ReadMaps();
+        Maps = ReadMaps(target);
         ProcessInnermostId = circumstances.Target.InnermostId;
         IsFiltered = circumstances.Threads.Any(thread => thread.IsFiltered);
         MapsFile = SELinux.Forbids(target.ProcessId, "process", "execmem");
@@ -87,6 +87,12 @@ internal sealed class AttachPreparation : IDisposable
         try
         {
             return new AttachPreparation(target, circumstances, memory);
+        }
+        catch (KvmException)
+        {
+            memory.Dispose();
+            _ = ReadMaps(target); // one that has begun to end has no memory any more, whatever it was refused for
+            throw;
         }
         catch
         {
@@ -174,16 +180,16 @@ internal sealed class AttachPreparation : IDisposable
 
     internal static ulong? StartTimeOf(int processId) => ProcessStat.Read($"/proc/{processId}")?.StartTime;
 
-    private ProcessMaps ReadMaps()
+    private static ProcessMaps ReadMaps(AttachTarget target)
     {
         try
         {
-            var maps = ProcessMaps.Read(Target.ProcessId);
-            return maps.All.Count > 0 ? maps : throw Gone(Target);
+            var maps = ProcessMaps.Read(target.ProcessId);
+            return maps.All.Count > 0 ? maps : throw Gone(target);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            throw Gone(Target);
+            throw Gone(target);
         }
     }
 
