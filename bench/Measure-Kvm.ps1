@@ -218,19 +218,19 @@ function Measure-Told([string] $Log, [string] $Name, [int] $Count, [long] $Since
 }
 
 function Measure-Watch {
-    $idleSeconds, $events = 30, 9
+    $settlingSeconds, $idleSeconds, $events = 15, 30, 9
     Open-Many 200
     $log = "$Directory/watch"
-    $bare = Start-Process (Get-Process -Id $PID).Path '-NoProfile', '-NonInteractive', '-Command', 'Start-Sleep 600' -PassThru
     $watch = Open-Watch $log '[IO.File]::AppendAllText($Log, "$([DateTime]::UtcNow.Ticks) $($_.Event) $($_.VMName)`n")'
     try {
         $null = Wait-Line $log ' Found ' 200
-        $costs = foreach ($seconds in 0, 15, $idleSeconds) { # those that were just found are looked at five times, and that takes seconds
+        $costs = foreach ($seconds in 0, $settlingSeconds, $idleSeconds) { # those that were just found are looked at five times, and that takes seconds
             Start-Sleep -Seconds $seconds
-            , @($watch, $bare | ForEach-Object { Get-Cost $_ })
+            Get-Cost $watch
         }
-        $idle = 0, 1 | ForEach-Object { ($costs[2][$_] - $costs[1][$_]) / $idleSeconds / 10 }
-        if (Test-Row watch-idle) { Add-Measured $Report watch-idle $idle[0] $idle[1] -Parts ([ordered]@{ 'the first 15 seconds' = ($costs[1][0] - $costs[0][0]) / 15 / 10 }) }
+        if (Test-Row watch-idle) {
+            Add-Measured $Report watch-idle (($costs[2] - $costs[1]) / $idleSeconds / 10) -Parts ([ordered]@{ 'the first 15 seconds' = ($costs[1] - $costs[0]) / $settlingSeconds / 10 })
+        }
         if (Test-Row watch-set-back) {
             Add-Measured $Report watch-set-back (1..$events | ForEach-Object {
                     $null = Send-Command $VMs[0] pause
@@ -253,7 +253,6 @@ function Measure-Watch {
         }
     }
     finally {
-        Close-VM $bare
         Close-Watch $watch
     }
 }

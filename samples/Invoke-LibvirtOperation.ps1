@@ -103,9 +103,16 @@ function Wait-Told($Watch, [string] $Kind, [long] $AtLeast = 0) {
     }
 }
 
-# What restores by the hook told, a line of JSON each, among what else is in its log.
-function Get-HookResult([string] $Path = $HookLog) {
-    @(Get-Content $Path -ErrorAction Ignore) -match '^\{'
+# What restores by the hook told, where the guest came back: a line of JSON each, among what else is in its log.
+function Get-HookResult {
+    $read = { param($path) @(Get-Content $path -ErrorAction Ignore) -match '^\{' }
+    $Control ? (Invoke-Command $Control $read -ArgumentList $HookLog) : (& $read $HookLog)
+}
+
+# The next that is told.
+function Wait-HookResult([int] $Told) {
+    Wait-Until 'the hook has told what it did' { @(Get-HookResult).Count -gt $Told }
+    @(Get-HookResult)[-1] | ConvertFrom-Json
 }
 
 # --- the operations: each returns the guest that lives on, how long virsh took, in seconds, and the result of the restore
@@ -141,8 +148,7 @@ function Invoke-OnOneHost($Kind, $Mode, $Watch) {
     }
     Connect-Domain $Guest
     if ($Mode -eq 'Hook') {
-        Wait-Until 'the hook has told what it did' { @(Get-HookResult).Count -gt $told }
-        $restored = @(Get-HookResult)[-1] | ConvertFrom-Json
+        $restored = Wait-HookResult $told
     }
     if ($Kind -eq 'Snapshot') {
         $null = Invoke-Virsh snapshot-delete, $Name, one
@@ -155,7 +161,7 @@ function Invoke-ToAnotherHost($Mode) {
     $state = $Mode -ne 'Without' ? (Save-KvmTscState $Name | Export-KvmTscState "$Directory/$Name.json" -Force -PassThru) : $null
     if ($Mode -eq 'Hook') {
         Copy-Item $state "$States/$Name.json" -ToSession $Control -Force
-        $told = @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog).Count
+        $told = @(Get-HookResult).Count
     }
     $null = Invoke-Virsh migrate-setmaxdowntime, $Name, 10000 # an emulated host's network cannot carry what is left in the usual 300 ms
     $seconds = Invoke-Virsh (@('migrate', '--live', '--persistent', '--undefinesource', $Name, $to) + @(if ($Mode -eq 'With') { '--paused' }))
@@ -175,8 +181,7 @@ function Invoke-ToAnotherHost($Mode) {
     }
     Invoke-Command $Control { $null = Get-Domain $using:Name }
     if ($Mode -eq 'Hook') {
-        Wait-Until 'the hook has told what it did' { @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog).Count -gt $told }
-        $restored = @(Invoke-Command $Control ${function:Get-HookResult} -ArgumentList $HookLog)[-1] | ConvertFrom-Json
+        $restored = Wait-HookResult $told
     }
     @{ Guest = [pscustomobject]@{ Name = $Name; Session = $Control }; Seconds = $seconds; Restored = $restored }
 }

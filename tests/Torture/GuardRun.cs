@@ -43,8 +43,7 @@ internal static class GuardRun
     private sealed class Guarded(Target target, string states, Counts counts)
     {
         private readonly Stopwatch _sinceFirst = new();
-        private TargetResources _resources = null!;
-        private int _left;
+        private readonly LeftPayloads _payloads = new();
         private long _lag;
         private long _deviations;
         private double _longestWrong;
@@ -52,7 +51,7 @@ internal static class GuardRun
 
         public void Run(int count)
         {
-            _resources = target.Resources();
+            _payloads.Resources = target.Resources();
             End(Start());
             _lag = target.Lag() ?? throw new InvalidOperationException("The target has no master clock.");
             _sinceFirst.Start();
@@ -62,7 +61,8 @@ internal static class GuardRun
                 var before = target.Report();
                 Kill(i);
                 _deviations = WatchRun.Check(s_scenario, target, before, $"kill {i}", _deviations, counts);
-                CheckResources(i);
+                if (_payloads.Look(target.Resources()) is { } wrong)
+                    counts.Fail($"kill {i}: {wrong}");
                 if (counts.Failed == failedBefore)
                     counts.Pass();
             }
@@ -72,20 +72,9 @@ internal static class GuardRun
             End(last);
             counts.Expect(!Directory.EnumerateDirectories("/sys/kernel/debug/tracing/instances", "kvmtsc-*").Any(), "tracefs has what killed watches left");
             counts.Say(
-                $"{count} kills, {_left} of which left a payload; kvmclock was wrong for {_longestWrong:0} ms at most after a watch had started, "
+                $"{count} kills, {_payloads.Count} of which left a payload; kvmclock was wrong for {_longestWrong:0} ms at most after a watch had started, "
                 + $"which took {_startMilliseconds} ms at first");
-            AttachRun.End(s_scenario, target, _resources, counts, _deviations);
-        }
-
-        /// <summary>Killed in the midst of its work, a watch may leave a payload, which nobody is left to remove.</summary>
-        private void CheckResources(int index)
-        {
-            var resources = target.Resources();
-            if (resources.IsPayloadMoreThan(_resources))
-                _left++;
-            else if (resources != _resources)
-                counts.Fail($"kill {index}: there were {_resources}, there are {resources}");
-            _resources = resources;
+            AttachRun.End(s_scenario, target, _payloads.Resources, counts, _deviations);
         }
 
         /// <summary>One of four is killed while it starts, the others while they watch.</summary>

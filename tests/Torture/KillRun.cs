@@ -27,9 +27,8 @@ internal static class KillRun
         private readonly Dictionary<KillPhase, int> _phases = [];
         private Target? _target;
         private AttackerProcess? _attacker;
-        private TargetResources _resources = null!;
+        private readonly LeftPayloads _payloads = new();
         private long _deviations;
-        private int _left;
 
         public void Run(int count)
         {
@@ -45,9 +44,9 @@ internal static class KillRun
                 }
 
                 var list = _phases.OrderBy(phase => phase.Key).Select(phase => $"{phase.Value} {phase.Key.ToString().ToLowerInvariant()}");
-                counts.Say($"{scenario.Name}: {count} kills: {string.Join(", ", list)}; {_left} left the payload's memory behind");
+                counts.Say($"{scenario.Name}: {count} kills: {string.Join(", ", list)}; {_payloads.Count} left the payload's memory behind");
                 if (_target is not null)
-                    AttachRun.End(scenario, _target, _resources, counts, _deviations);
+                    AttachRun.End(scenario, _target, _payloads.Resources, counts, _deviations);
             }
             catch (InvalidOperationException exception)
             {
@@ -58,7 +57,7 @@ internal static class KillRun
         private void Begin()
         {
             _target = scenario.Start(options);
-            _resources = _target.Resources(); // from here on they have to stay
+            _payloads.Resources = _target.Resources(); // from here on they have to stay
             _attacker = new AttackerProcess(scenario.PlaceIn(_target));
             _deviations = 0;
         }
@@ -107,25 +106,14 @@ internal static class KillRun
                 Fail(index, phase, $"offsets {string.Join(", ", offsets)}");
             foreach (var stalled in target.AwaitProgress(before))
                 Fail(index, phase, $"{stalled.Name} makes no progress");
-            CheckResources(index, phase, target.Resources());
+            // Once others are sent to the payload's memory, they may be there still.
+            var mayBeLeft = phase is KillPhase.Stopping or KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing;
+            if (_payloads.Look(target.Resources(), mayBeLeft) is { } wrong)
+                Fail(index, phase, wrong);
             var report = target.Report();
             if (report.Deviations > _deviations)
                 Fail(index, phase, $"{report.Deviations - _deviations} deviations, of {report.Deviating}");
             _deviations = report.Deviations;
-        }
-
-        /// <summary>Once others are sent to the payload's memory, nobody is left who could remove it: they may be there still.</summary>
-        private void CheckResources(int index, KillPhase? phase, TargetResources resources)
-        {
-            if (resources != _resources)
-            {
-                if (resources.IsPayloadMoreThan(_resources) && phase is KillPhase.Stopping or KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing)
-                    _left++;
-                else
-                    Fail(index, phase, $"there were {_resources}, there are {resources}");
-            }
-
-            _resources = resources;
         }
 
         private void Fail(int index, KillPhase? phase, string what) => counts.Fail($"{scenario.Name}, kill {index} ({phase}): {what}");

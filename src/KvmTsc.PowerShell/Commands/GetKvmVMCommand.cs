@@ -1,8 +1,8 @@
 using System.Management.Automation;
 using KvmTsc.Discovery;
 using KvmTsc.Machines;
-using KvmTsc.Processes;
 using KvmTsc.PowerShell.Completion;
+using KvmTsc.Processes;
 
 namespace KvmTsc.PowerShell.Commands;
 

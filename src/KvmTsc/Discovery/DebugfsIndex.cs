@@ -43,7 +43,11 @@ internal sealed class DebugfsIndex
         }
 
         if (found.Count == 0)
-            found.AddRange(descriptors.SelectMany(PathsOf).Where(path => RunsIn(threads.ToHashSet(), new VMDebugfs(path))));
+        {
+            var own = threads.ToHashSet();
+            found.AddRange(descriptors.SelectMany(PathsOf).Where(path => RunsIn(own, new VMDebugfs(path))));
+        }
+
         return found is [var only] ? new VMDebugfs(only) : null;
     }
 

@@ -49,17 +49,15 @@ internal static class ProcessVMs
         var proven = vms.Count > 1 ? FindProven(processId, vms, known, vcpus) : [];
         var assignment = new DescriptorAssignment(known, vcpus.ConvertAll(vcpu => vcpu.First), proven);
 
+        var numbers = new Dictionary<int, IReadOnlyList<int>>();
+        foreach (var vcpu in vcpus)
+            numbers.Add(vcpu.First.Number, vcpu.Numbers);
         var found = new List<FoundVM>();
         foreach (var (vm, debugfs) in vms)
         {
-            var vcpuOf = assignment.VcpusOf(vm);
             var descriptors = new Dictionary<int, IReadOnlyList<int>>();
-            foreach (var vcpu in vcpus)
-            {
-                if (vcpuOf.TryGetValue(vcpu.First.VcpuId!.Value, out var number) && number == vcpu.First.Number)
-                    descriptors.Add(vcpu.First.VcpuId.Value, vcpu.Numbers);
-            }
-
+            foreach (var (id, first) in assignment.VcpusOf(vm))
+                descriptors.Add(id, numbers[first]);
             var ids = new List<int>(known[vm] ?? (IEnumerable<int>)descriptors.Keys);
             ids.Sort();
             found.Add(new FoundVM(vm, descriptors, ids, debugfs, assignment.IsDoubtful(vm), assignment.IsByOrder(vm)));

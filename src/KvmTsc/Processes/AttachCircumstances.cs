@@ -18,7 +18,7 @@ internal sealed record AttachCircumstances
     /// <summary>The other one.</summary>
     public ProcessStatus Target { get; init; } = new();
 
-    /// <summary>The other one's threads.</summary>
+    /// <summary>The other one's threads, that one's main thread among them.</summary>
     public IReadOnlyList<ProcessStatus> Threads { get; init; } = [];
 
     /// <summary>Yama's ptrace_scope, null without Yama.</summary>
@@ -101,7 +101,7 @@ internal sealed record AttachCircumstances
         : new AttachObstacle(
             KvmErrorId.AttachUnsupported, $"Process {ProcessId} is no x86-64 program.", "Run its VM under an x86-64 build of its VMM.");
 
-    private AttachObstacle? Guarded() => Threads.Prepend(Target).Any(thread => thread.HasShadowStack)
+    private AttachObstacle? Guarded() => Threads.Any(thread => thread.HasShadowStack)
         ? new AttachObstacle(
             KvmErrorId.AttachUnsupported,
             $"Process {ProcessId} guards its return addresses by a shadow stack.",
@@ -120,7 +120,7 @@ internal sealed record AttachCircumstances
             $"Thaw it first: {Freezer.ThawingCommand(group)}, or docker unpause where it is a container's.")
         : null;
 
-    private AttachObstacle? Traced() => Tracer.Of(Threads.Prepend(Target))?.InTheWayOf(ProcessId);
+    private AttachObstacle? Traced() => Tracer.Of(Threads)?.InTheWayOf(ProcessId);
 
     private AttachObstacle? OtherUser()
     {
@@ -157,7 +157,7 @@ internal sealed record AttachCircumstances
     /// <summary>The kernel suspends a filter only for an administrator who is under none.</summary>
     private AttachObstacle? Filtered()
     {
-        if (!Threads.Prepend(Target).Any(thread => thread.IsFiltered))
+        if (!Threads.Any(thread => thread.IsFiltered))
             return null;
         var (why, action) = this switch
         {

@@ -1,5 +1,3 @@
-using KvmTsc.Interop;
-
 namespace KvmTsc.Processes;
 
 /// <summary>
@@ -8,8 +6,6 @@ namespace KvmTsc.Processes;
 /// </summary>
 internal static class Freezer
 {
-    private const string Events = "cgroup.events";
-
     /// <summary>The directory of the group that freezes a process; null if none is known to.</summary>
     /// <param name="processId">The process.</param>
     /// <param name="root">Where control groups are mounted.</param>
@@ -25,11 +21,11 @@ internal static class Freezer
                 continue;
             var directory = controllers switch
             {
-                "" => Array.Find([root + path, $"{root}/unified{path}"], directory => LibC.Exists($"{directory}/{Events}")),
-                _ when controllers.Split(',').Contains("freezer") => $"{root}/{controllers}{path}",
+                "" => Array.Find([root + path, $"{root}/unified{path}"], IsFrozenByVersion2),
+                _ when controllers.Split(',').Contains("freezer") => Array.Find([$"{root}/{controllers}{path}"], IsFrozenByVersion1),
                 _ => null,
             };
-            if (directory is not null && IsFrozen(directory, isVersion2: controllers.Length == 0))
+            if (directory is not null)
                 return directory;
         }
 
@@ -41,7 +37,7 @@ internal static class Freezer
         File.Exists($"{group}/freezer.state") ? $"echo THAWED >{group}/freezer.state" : $"echo 0 >{group}/cgroup.freeze";
 
     /// <summary>A group is frozen where one above it is, too, and says so.</summary>
-    private static bool IsFrozen(string directory, bool isVersion2) => isVersion2
-        ? KernelFiles.ReadText($"{directory}/{Events}")?.Split('\n').Contains("frozen 1") == true
-        : KernelFiles.ReadLine($"{directory}/freezer.state") is "FROZEN" or "FREEZING";
+    private static bool IsFrozenByVersion2(string directory) => KernelFiles.ReadText($"{directory}/cgroup.events")?.Split('\n').Contains("frozen 1") == true;
+
+    private static bool IsFrozenByVersion1(string directory) => KernelFiles.ReadLine($"{directory}/freezer.state") is "FROZEN" or "FREEZING";
 }

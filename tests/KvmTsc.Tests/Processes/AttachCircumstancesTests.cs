@@ -172,7 +172,7 @@ public sealed class AttachCircumstancesTests
 
     private static ProcessStatus User(uint id) => new() { UserIds = [id, id, id, id], GroupIds = [id, id, id, id] };
 
-    private static AttachCircumstances Look(ProcessStatus own, ProcessStatus target) => new() { ProcessId = 4711, Own = own, Target = target, PtraceScope = 0 };
+    private static AttachCircumstances Look(ProcessStatus own, ProcessStatus target) => new() { ProcessId = 4711, Own = own, Target = target, Threads = [target], PtraceScope = 0 };
 
     private static void AssertObstacle(KvmErrorId id, string message, string action, AttachCircumstances circumstances)
     {

@@ -88,15 +88,11 @@ internal sealed class AttachPreparation : IDisposable
         {
             return new AttachPreparation(target, circumstances, memory);
         }
-        catch (KvmException)
+        catch (Exception exception)
         {
             memory.Dispose();
-            _ = ReadMaps(target); // one that has begun to end has no memory any more, whatever it was refused for
-            throw;
-        }
-        catch
-        {
-            memory.Dispose();
+            if (exception is KvmException)
+                _ = ReadMaps(target); // one that has begun to end has no memory any more, whatever it was refused for
             throw;
         }
     }
