@@ -116,6 +116,8 @@ function Open-Domain {
 "@
     $null = Invoke-Virsh define, $file.FullName
     Remove-Item $file
+    # The log of one that has moved away since says that the guest runs. What is sent to its console before it does has the port take nothing any more.
+    Remove-Item "$Logs/$Name.log" -ErrorAction Ignore
     $null = Invoke-Virsh start, $Name
     Get-Domain $Name
 }

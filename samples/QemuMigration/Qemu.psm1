@@ -7,7 +7,6 @@ $ErrorActionPreference = 'Stop'
 
 $Guests = @{} # by their names, what this module here knows of those that it started
 $Patience = [timespan]::FromMinutes(10) # an emulated host that shares its processors is slow
-$AskAgain = [timespan]::FromSeconds(30)
 $PollMilliseconds = 500 # on an emulated host it is looking that takes the time
 $SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on rcupdate.rcu_cpu_stall_suppress_at_boot=1'
 
@@ -272,19 +271,11 @@ function Receive-GuestLog([Parameter(Mandatory)] $Guest) {
 
 <#
 .SYNOPSIS
-Waits until as many lines of the guest's log match, the first ones left out. A request is made by the guest's serial port, and made again where nothing answers: one was lost
-on an emulated host whose guest went on for ten minutes.
+Waits until as many lines of the guest's log match, the first ones left out.
 #>
-function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip = 0, [string[]] $Request) {
-    $asked = [Diagnostics.Stopwatch]::new()
+function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip = 0) {
     try {
-        Wait-Until "$($Guest.Name) logs $Pattern" {
-            if ($Request -and (-not $asked.IsRunning -or $asked.Elapsed -gt $AskAgain)) {
-                $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes(($Request -join "`n") + "`n"))
-                $asked.Restart()
-            }
-            @(@(Get-GuestLog $Guest | Select-Object -Skip $Skip) -match $Pattern).Count -ge $Count
-        }
+        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest | Select-Object -Skip $Skip) -match $Pattern).Count -ge $Count }
     }
     catch {
         throw (@("$_ Its log and its console end with:") + (Get-GuestLog $Guest | Select-Object -Last 10) + (Get-Content $Guest.Messages -Tail 10) -join "`n")
@@ -297,7 +288,8 @@ Has the guest answer, and returns how many lines its log has then: whatever it d
 #>
 function Sync-GuestLog([Parameter(Mandatory)] $Guest) {
     $lines = @(Get-GuestLog $Guest).Count
-    Wait-GuestLog $Guest '^clocksource ' -Skip $lines -Request clocksource
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("clocksource`n"))
+    Wait-GuestLog $Guest '^clocksource ' -Skip $lines
     @(Get-GuestLog $Guest).Count
 }
 
@@ -306,7 +298,8 @@ function Sync-GuestLog([Parameter(Mandatory)] $Guest) {
 Asks the guest what it takes its time from, and for its kernel's warnings and messages about clocks: once for what is received of its log.
 #>
 function Get-GuestReport([Parameter(Mandatory)] $Guest) {
-    Wait-GuestLog $Guest '^end log' -Request clocksource, log
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("clocksource`nlog`n"))
+    Wait-GuestLog $Guest '^end log'
     $answer = @(Get-GuestLog $Guest)
     @{
         ClockSource = ($answer -match '^clocksource ')[-1].Split(' ')[1]
