@@ -23,6 +23,13 @@ public static class TscArithmetic
     /// <summary>The guest TSC at a host TSC.</summary>
     public static ulong GuestTsc(ulong hostTsc, TscRatio ratio, ulong offset) => unchecked(ratio.Apply(hostTsc) + offset);
 
+    /// <summary>The host TSC at which the guest's is so much: the first of those that scale to it, which one does that is no more than that of a host that has run for a century.</summary>
+    public static ulong HostTsc(ulong guestTsc, TscRatio ratio, ulong offset)
+    {
+        var scaled = unchecked(guestTsc - offset);
+        return ratio.Multiplier == 0 ? scaled : (ulong)((((UInt128)scaled << ratio.FractionBits) + ratio.Multiplier - 1) / ratio.Multiplier);
+    }
+
     /// <summary>
     /// Step 6 of the algorithm in Documentation/virt/kvm/devices/vcpu.rst, with scaling on either side: the offset with which the
     /// guest TSC on the destination is the source's, moved on by as much as kvmclock moved on.

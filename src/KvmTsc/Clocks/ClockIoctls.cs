@@ -124,9 +124,20 @@ internal static class ClockIoctls
     public static BatchStep SetTscKHzStep(int vcpuId, uint kHz) =>
         new(BatchStepKind.Ioctl, vcpuId, KvmRequest.SetTscKHz, kHz, ArgumentIsSlot: false);
 
-    /// <summary>Computes an offset from a clock reading of this very batch.</summary>
+    /// <summary>Computes an offset from a clock reading of this very batch, which has its host TSC with it.</summary>
     public static Slot<ulong> ResolveOffset(
-        this IoctlBatch batch, Slot<KvmClockData> clock, ulong sourceGuestTsc, ulong sourceClock, uint kHz, TscRatio destinationRatio)
+        this IoctlBatch batch, Slot<KvmClockData> clock, ulong sourceGuestTsc, ulong sourceClock, uint kHz, TscRatio destinationRatio) =>
+        ResolveOffset(batch, (clock.Offset, clock.Offset + HostTscOffset), sourceGuestTsc, sourceClock, kHz, destinationRatio);
+
+    /// <summary>
+    /// The same from a clock reading without its host TSC, and a reading of a guest TSC right before or after it, which is the host's, scaled as for this vCPU, and an offset.
+    /// </summary>
+    public static Slot<ulong> ResolveOffset(
+        this IoctlBatch batch, Slot<KvmClockData> clock, (Slot<KvmMsr> Tsc, ulong Offset) guest, ulong sourceGuestTsc, ulong sourceClock, uint kHz) =>
+        ResolveOffset(batch, (clock.Offset, guest.Tsc.Offset + MsrDataOffset), unchecked(sourceGuestTsc + guest.Offset), sourceClock, kHz, TscRatio.None);
+
+    private static Slot<ulong> ResolveOffset(
+        IoctlBatch batch, (int Clock, int Tsc) at, ulong sourceGuestTsc, ulong sourceClock, uint kHz, TscRatio destinationRatio)
     {
         var result = batch.Reserve<ulong>();
         var resolution = batch.Reserve(new OffsetResolution
@@ -136,7 +147,8 @@ internal static class ClockIoctls
             KHz = kHz,
             Ratio = destinationRatio.Multiplier,
             FractionBits = (uint)destinationRatio.FractionBits,
-            ClockSlot = clock.Offset,
+            ClockSlot = at.Clock,
+            TscSlot = at.Tsc,
             ResultSlot = result.Offset,
         });
         batch.Add(new BatchStep(BatchStepKind.ResolveOffset, null, 0, resolution.Offset, ArgumentIsSlot: true));
@@ -169,6 +181,7 @@ internal static class ClockIoctls
     private const int RealtimeOffset = 16;
     private const int HostTscOffset = 24;
     private const int AddressOffset = 16;
+    private const int MsrDataOffset = 16;
 
     private static BatchStep OnVM(nuint request, Slot<KvmClockData> slot) =>
         new(BatchStepKind.Ioctl, null, request, slot.Offset, ArgumentIsSlot: true);

@@ -31,6 +31,7 @@ public static class GuestClock
         Machine machine, ulong clockNanoseconds, ulong? realtimeNanoseconds, bool force, CancellationToken cancellationToken)
     {
         var value = ClockData(clockNanoseconds, realtimeNanoseconds);
+        RefuseImpossible(clockNanoseconds);
         RefuseFuture(machine, realtimeNanoseconds);
         var (after, stopped) = machine.Executor.WhileStopped(
             stop =>
@@ -52,6 +53,7 @@ public static class GuestClock
     public static KvmClock Preview(
         Machine machine, ulong clockNanoseconds, ulong? realtimeNanoseconds, bool force, CancellationToken cancellationToken)
     {
+        RefuseImpossible(clockNanoseconds);
         RefuseFuture(machine, realtimeNanoseconds);
         var (before, stopped) = machine.Executor.WhileStopped(
             stop => ReadBefore(machine, stop, ClockData(clockNanoseconds, realtimeNanoseconds), force), cancellationToken);
@@ -75,6 +77,17 @@ public static class GuestClock
         Realtime = realtimeNanoseconds ?? 0,
         Flags = realtimeNanoseconds is null ? 0 : (uint)KvmClockFlags.Realtime,
     };
+
+    /// <summary>Refuses a kvmclock that would be taken for what it is not.</summary>
+    internal static void RefuseImpossible(ulong clockNanoseconds)
+    {
+        if (KvmClockData.CanBe(clockNanoseconds))
+            return;
+        throw new KvmException(
+            KvmErrorId.InvalidValue,
+            $"A kvmclock of {clockNanoseconds / 1e9:0} s is more than 73 years, and could not be told from what KVM makes of a TSC that began anew while the host slept.",
+            "Give kvmclock in nanoseconds since the guest began.");
+    }
 
     /// <summary>The kernel takes a realtime in the future and silently advances nothing; we do not.</summary>
     internal static void RefuseFuture(Machine machine, ulong? realtimeNanoseconds)

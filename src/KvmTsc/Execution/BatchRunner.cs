@@ -64,10 +64,10 @@ public static unsafe class BatchRunner
 
     private static void Resolve(OffsetResolution* resolution, nint memory)
     {
-        var clock = (KvmClockData*)(memory + resolution->ClockSlot);
+        var clock = *(ulong*)(memory + resolution->ClockSlot);
         var ratio = new TscRatio(resolution->Ratio, (int)resolution->FractionBits);
         *(ulong*)(memory + resolution->ResultSlot) = TscArithmetic.ResolveOffset(
-            resolution->SourceGuestTsc, resolution->SourceClock, clock->HostTsc, clock->Clock, resolution->KHz, ratio);
+            resolution->SourceGuestTsc, resolution->SourceClock, *(ulong*)(memory + resolution->TscSlot), clock, resolution->KHz, ratio);
     }
 
     private static void Correct(ClockCorrection* correction, nint memory)

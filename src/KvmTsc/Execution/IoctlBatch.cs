@@ -52,6 +52,13 @@ public sealed class IoctlBatch
     /// <summary>Adds what is to be run if the step <paramref name="from"/> or a later one fails.</summary>
     public void AddUndo(int from, BatchStep step) => _undo.Add(new UndoStep(from, step));
 
+    /// <summary>Has all of it put back whichever step fails: another batch has written the same before.</summary>
+    public void UndoWhateverFails()
+    {
+        for (var i = 0; i < _undo.Count; i++)
+            _undo[i] = _undo[i] with { From = 0 };
+    }
+
     /// <summary>Says what the next step to be added does that nothing can undo.</summary>
     public void AddLasting(string what) => _lasting.Add(new LastingEffect(_steps.Count, what));
 

@@ -26,4 +26,7 @@ public struct OffsetResolution
 
     /// <summary>Where the resolved offset goes, an offset into the batch's memory.</summary>
     public int ResultSlot;
+
+    /// <summary>Where the host's TSC at that reading is, an offset into the batch's memory.</summary>
+    public int TscSlot;
 }

@@ -45,6 +45,13 @@ public abstract class Machine
     /// <summary>The instant at which a clock was read; where KVM does not say, it was just now.</summary>
     internal HostInstant InstantOf(KvmClockData clock) => clock.HasTriple ? new HostInstant(clock.HostTsc, clock.Realtime) : HostNow;
 
+    /// <summary>The instant at which its host's TSC was, or will be, so much, by what both clocks show now.</summary>
+    internal HostInstant InstantAt(ulong hostTsc)
+    {
+        var now = HostNow;
+        return new HostInstant(hostTsc, unchecked(now.Realtime + (ulong)(long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(now.HostTsc, hostTsc), HostTsc.KHz)));
+    }
+
     /// <summary>How the host's TSC is scaled for a vCPU that has this frequency: what the kernel tells, else what it would compute.</summary>
     public virtual TscRatio RatioOf(int vcpuId, uint kHz) => HostTsc.RatioAt(kHz);
 

@@ -22,6 +22,7 @@ internal sealed class ClockLine
     private readonly KvmClockData _now;
     private readonly PvclockScale _toNanoseconds;
     private readonly bool _isSourcesTsc;
+    private readonly ulong _heldNanoseconds;
 
     /// <param name="source">The state.</param>
     /// <param name="options">How it was restored.</param>
@@ -29,11 +30,14 @@ internal sealed class ClockLine
     /// <param name="host">Its host, before.</param>
     /// <param name="setting">The destination's clock, read before it was set, and after.</param>
     /// <param name="now">The destination's clock.</param>
+    /// <param name="error">What that is good to, and by how much it was left ahead, in nanoseconds.</param>
     public ClockLine(
-        KvmTscState source, TscRestoreOptions options, Machine machine, KvmHostIdentity host, (KvmClockData Before, KvmClockData After) setting, KvmClockData now)
+        KvmTscState source, TscRestoreOptions options, Machine machine, KvmHostIdentity host, (KvmClockData Before, KvmClockData After) setting, KvmClockData now,
+        (double Reading, ulong Held) error)
     {
         var downtime = options.Downtime;
         _source = source;
+        _heldNanoseconds = error.Held;
         _now = now;
         _toNanoseconds = PvclockScale.ToNanoseconds(host.TscKHz);
         var isOneTsc = IsOneTsc(source, host, now.HostTsc);
@@ -41,7 +45,8 @@ internal sealed class ClockLine
         _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
         MeasuredBy = MeasureOf(downtime, isOneTsc);
         Elapsed = ElapsedOf(downtime, Downtime, (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc));
-        ErrorBoundNanoseconds = BoundOf(source, options, machine.HostTsc, host, isOneTsc, (new HostInstant(now.HostTsc, now.Realtime), Elapsed)) + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc);
+        ErrorBoundNanoseconds = BoundOf(source, options, machine.HostTsc, host, isOneTsc, (new HostInstant(now.HostTsc, now.Realtime), Elapsed)) 
+            + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc) + error.Reading + (source.ClockErrorNanoseconds ?? 0);
     }
 
     public ResidualMeasure MeasuredBy { get; }
@@ -54,8 +59,8 @@ internal sealed class ClockLine
 
     public double ErrorBoundNanoseconds { get; }
 
-    /// <summary>The same for kvmclock, of which KVM does not tell quite what the guest saw.</summary>
-    public double ClockErrorBoundNanoseconds => ErrorBoundNanoseconds + ScaledClockError(_source, Elapsed);
+    /// <summary>The same for kvmclock, of which KVM does not tell quite what the guest saw, and which no guest is taken back by.</summary>
+    public double ClockErrorBoundNanoseconds => ErrorBoundNanoseconds + ScaledClockError(_source, Elapsed) + _heldNanoseconds;
 
     /// <summary>kvmclock of the source.</summary>
     public ulong ExpectedClock => unchecked(_source.ClockNanoseconds + (ulong)Elapsed);

@@ -7,7 +7,7 @@ namespace KvmTsc.Migration;
 public sealed class KvmTscMigrationResult
 {
     internal KvmTscMigrationResult(
-        KvmTscState source, string? machineName, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, KvmGuestClocks guestClocks,
+        KvmTscState source, string? machineName, KvmClock before, KvmClock after, TscRestoreOptions options, ClockLine line, bool hasMasterClock, KvmGuestClocks guestClocks,
         IReadOnlyList<KvmVcpuTscResult> vcpus)
     {
         SourceVMName = source.VMName;
@@ -27,6 +27,7 @@ public sealed class KvmTscMigrationResult
         MeasuredBy = line.MeasuredBy;
         ErrorBoundNanoseconds = line.ErrorBoundNanoseconds;
         ClockErrorBoundNanoseconds = line.ClockErrorBoundNanoseconds;
+        HasMasterClock = hasMasterClock;
         GuestClocks = guestClocks;
         Vcpus = vcpus.ToArray(); // PowerShell can index arrays, but not what the compiler makes of a collection expression
         StoppedMicroseconds = after.StoppedMicroseconds;
@@ -87,6 +88,12 @@ public sealed class KvmTscMigrationResult
     /// The same for kvmclock as the guest sees it: more where the source's TSC is scaled, since KVM does not tell quite what such a guest sees.
     /// </summary>
     public double ClockErrorBoundNanoseconds { get; }
+
+    /// <summary>
+    /// Whether KVM's master clock is on. Where it is off for good, as for a VM whose host slept while it ran, kvmclock is a clock of each vCPU's, which KVM takes
+    /// from the host's clock of boot time again and again, and not quite one line with the TSC.
+    /// </summary>
+    public bool HasMasterClock { get; }
 
     /// <summary>The clocks that the guest takes from KVM: the VMM's, which are hpet, acpi_pm, the PIT and the RTC, are not moved.</summary>
     public KvmGuestClocks GuestClocks { get; }

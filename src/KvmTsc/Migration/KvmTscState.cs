@@ -15,7 +15,7 @@ public sealed class KvmTscState
     /// <summary>Creates a state from its values; it is checked when it is used.</summary>
     public KvmTscState(
         string? vmName, int processId, string? vmId, string? vmm, ulong clockNanoseconds, ulong realtimeNanoseconds, ulong hostTsc,
-        KvmVcpuTscState[] vcpus, KvmHostIdentity host, double stoppedMicroseconds, string? toolVersion)
+        KvmVcpuTscState[] vcpus, KvmHostIdentity host, double stoppedMicroseconds, string? toolVersion, double? clockErrorNanoseconds = null)
     {
         VMName = vmName;
         ProcessId = processId;
@@ -28,6 +28,7 @@ public sealed class KvmTscState
         Host = host;
         StoppedMicroseconds = stoppedMicroseconds;
         ToolVersion = toolVersion;
+        ClockErrorNanoseconds = clockErrorNanoseconds;
     }
 
     /// <summary>The VM's name.</summary>
@@ -63,6 +64,11 @@ public sealed class KvmTscState
     /// <summary>The version of KvmTsc that captured it.</summary>
     public string? ToolVersion { get; }
 
+    /// <summary>
+    /// By how much kvmclock can have been something else at that host TSC, in nanoseconds, where KVM did not say which it was: its master clock is off for good. Null elsewhere.
+    /// </summary>
+    public double? ClockErrorNanoseconds { get; }
+
     /// <summary>When the state was captured, by its host's clock.</summary>
     public DateTime Captured => DateTime.UnixEpoch.AddTicks((long)Math.Min(RealtimeNanoseconds / 100, (ulong)TimeSpan.FromDays(365 * 2000).Ticks));
 
@@ -79,7 +85,7 @@ public sealed class KvmTscState
         Machine machine, bool force, bool asksGuestClocks, CancellationToken cancellationToken)
     {
         var host = machine.Host;
-        var (snapshot, stopped) = TscSnapshot.Of(machine, asksGuestClocks).Take(cancellationToken);
+        var (snapshot, stopped) = TscSnapshot.Of(machine, asksGuestClocks, timesClock: true).Take(cancellationToken);
         RequireTriple(machine, snapshot);
         if (!force)
             RequireEqualOffsets(machine.Identity.Name, snapshot.Vcpus.Select(vcpu => unchecked((long)vcpu.Value.Offset)));
@@ -99,7 +105,8 @@ public sealed class KvmTscState
             [.. snapshot.Vcpus.Select(vcpu => StateOf(machine, vcpu.Key, vcpu.Value))],
             host,
             stopped,
-            typeof(KvmTscState).Assembly.GetName().Version!.ToString(3));
+            typeof(KvmTscState).Assembly.GetName().Version!.ToString(3),
+            snapshot.HasMasterClock ? null : snapshot.ClockErrorNanoseconds);
 
     /// <summary>
     /// The state as a VM with other vCPUs is to have it: a VMM keeps vCPUs that were unplugged, and has none of those that are not plugged in yet. What the state
@@ -115,7 +122,7 @@ public sealed class KvmTscState
             ? vcpu
             : new KvmVcpuTscState(id, common!.OffsetTicks, common.TscKHz, common.ScalingRatio, common.ScalingFractionBits));
         return new(
-            VMName, ProcessId, VMId, Vmm, ClockNanoseconds, RealtimeNanoseconds, HostTsc, [.. vcpus], Host, StoppedMicroseconds, ToolVersion);
+            VMName, ProcessId, VMId, Vmm, ClockNanoseconds, RealtimeNanoseconds, HostTsc, [.. vcpus], Host, StoppedMicroseconds, ToolVersion, ClockErrorNanoseconds);
     }
 
     /// <summary>Refuses a state that no kernel can have given.</summary>
@@ -159,11 +166,19 @@ public sealed class KvmTscState
         return new KvmVcpuTscState(vcpuId, unchecked((long)values.Offset), values.KHz, ratio.Multiplier, ratio.FractionBits);
     }
 
+    /// <summary>The refusal of a clock that counts from a TSC that is no more.</summary>
+    internal static KvmException LostTsc(string? vmName) => new(
+        KvmErrorId.ClockWithoutTriple,
+        $"The TSC of the host began anew while it slept, and {vmName} has not run since: what KVM tells of its kvmclock until then, it computes from the TSC before.",
+        "Let the VM run first. To give it the clocks that it had before, restore them when it is resumed: Restore-KvmTscState -AtResume.");
+
     private static void RequireTriple(Machine machine, TscSnapshot snapshot)
     {
         if (snapshot.HasTriple)
             return;
         var name = machine.Identity.Name;
+        if (snapshot.Clock.IsOfLostTsc)
+            throw LostTsc(name);
         throw snapshot.OffsetsAreEqual
             ? new KvmException(
                 KvmErrorId.ClockWithoutTriple,

@@ -22,6 +22,7 @@ internal static class RestoreRules
         force => RequireSameVcpus(machine, state, force),
         force => RequireEqualOffsets(state, force || options.KeepsTsc),
         force => RefuseUnsupported(machine, host, state, options, force),
+        _ => GuestClock.RefuseImpossible(state.ClockNanoseconds),
         _ => RefuseFuture(machine, host, state, options),
         _ => RefuseDowntime(machine, host, state, options, secondsToCome),
     ];

@@ -10,7 +10,8 @@ namespace KvmTsc.Migration;
 
 /// <summary>
 /// Gives a VM the clocks of a state, steps 4 to 7 of the algorithm: frequencies first, since they move the guest's TSC, then kvmclock,
-/// then all offsets. All of it is read back; if anything fails, what was written is put back.
+/// then all offsets. All of it is read back; if anything fails, what was written is put back. Where KVM leaves its master clock off for good, which step 5 needs,
+/// a guest TSC that is read before and after kvmclock takes its place.
 /// </summary>
 public sealed class TscRestore
 {
@@ -55,7 +56,7 @@ public sealed class TscRestore
         _host = machine.Host;
         foreach (var rule in RestoreRules.Of(machine, _host, _state, options))
             rule(options.Force);
-        _reading = TscSnapshot.Of(machine, asksGuestClocks: true);
+        _reading = TscSnapshot.Of(machine, asksGuestClocks: true, timesClock: true);
         _guestHasRun = machine.GuestHasRun;
         _isOneTsc = ClockLine.IsOneTsc(state, _host, machine.HostNow.HostTsc);
     }
@@ -108,7 +109,11 @@ public sealed class TscRestore
     }
 
     /// <summary>What .NET makes on first use it makes now, and not while vCPUs are held.</summary>
-    internal void Rehearse() => _ = Plan(_reading.Empty);
+    internal void Rehearse()
+    {
+        _ = Plan(_reading.Empty);
+        _ = PlanWithoutMasterClock(_reading.Empty);
+    }
 
     private void RefuseClocks()
     {
@@ -122,15 +127,64 @@ public sealed class TscRestore
     internal Applied Apply(IVMStop stop, TscSnapshot before)
     {
         Refuse(before);
+        if (before.Clock.IsOfLostTsc || CanDoWithoutMasterClock(before))
+            before = LookAnew(stop, before);
+        return CanDoWithoutMasterClock(before) ? ApplyWithoutMasterClock(stop, before) : ApplyByMasterClock(stop, before);
+    }
+
+    /// <summary>Whether KVM has its master clock off although all TSCs are one, and one of them that is read tells the time as well.</summary>
+    private bool CanDoWithoutMasterClock(TscSnapshot before) =>
+        before.HasTriple && !before.HasMasterClock && !_options.KeepsTsc && HaveOneFrequency;
+
+    /// <summary>
+    /// Has KVM turn its master clock on if it ever will: all vCPUs are given the offset that they have, and kvmclock is set to its own line. Of a VM that has not run since its
+    /// host's TSC began anew KVM tells no kvmclock, nor what it would be, and it is given that of the state.
+    /// </summary>
+    private TscSnapshot LookAnew(IVMStop stop, TscSnapshot before)
+    {
+        var batch = new IoctlBatch();
+        TscUndo.OffsetsOf(batch, 1, before);
+        foreach (var (id, vcpu) in before.Vcpus)
+            batch.SetOffset(id, batch.Reserve(vcpu.Offset));
+        if (!before.Clock.IsOfLostTsc)
+            TscUndo.ClockOf(batch, batch.Steps.Count + 1, before.Clock);
+        batch.SetClock(before.Clock.IsOfLostTsc ? ClockToSet(before, 0) : GuestClock.ClockData(before.Clock.Clock, before.Clock.Realtime));
+        var readBack = TscSnapshot.Add(batch, _machine);
+        var timing = TimedClock.Add(batch, _machine);
+        stop.RunOrThrow(batch, _machine.Identity.Name);
+        var now = readBack.Read(batch) with { GuestClocks = before.GuestClocks };
+        return now.HasTriple ? now : timing.Read(batch, _machine, now);
+    }
+
+    private Applied ApplyByMasterClock(IVMStop stop, TscSnapshot before)
+    {
         for (var tries = 1; ; tries++)
         {
             var (batch, stepFour, stepFive, readBack) = Plan(before);
+            if (tries > 1)
+                batch.UndoWhateverFails();
             stop.RunOrThrow(batch, _machine.Identity.Name);
             var applied = new Applied(before, readBack.Read(batch), (batch.Read(stepFour), batch.Read(stepFive)));
-            if (tries == MaximumTries || Corrections == 0 || Math.Abs(ResidualOf(applied)) <= Tolerance)
+            if (tries == MaximumTries || !CanWriteAgain || Math.Abs(ResidualOf(applied)) <= Tolerance)
                 return applied;
         }
     }
+
+    private Applied ApplyWithoutMasterClock(IVMStop stop, TscSnapshot before)
+    {
+        var (batch, around, clock, readBack, timing) = PlanWithoutMasterClock(before);
+        stop.RunOrThrow(batch, _machine.Identity.Name);
+        var after = timing.Read(batch, _machine, readBack.Read(batch));
+        var set = batch.Read(clock);
+        return new Applied(before, after, (At(around.Before), At(around.After)), HeldBack(before));
+
+        KvmClockData At(Slot<KvmMsr> tsc) => TimedClock.At(set, _machine, before.Vcpus[FirstVcpu].Offset, after.Vcpus[FirstVcpu].KHz, batch.Read(tsc).Data);
+    }
+
+    /// <summary>Whether all can be written again: where the vCPUs' frequencies differ, KVM's master clock, by which kvmclock is corrected, is off by now.</summary>
+    private bool CanWriteAgain => Corrections > 0 && HaveOneFrequency;
+
+    private bool HaveOneFrequency => _state.Vcpus.DistinctBy(vcpu => vcpu.TscKHz).Count() == 1;
 
     /// <summary>By how much kvmclock is off, after it was corrected.</summary>
     private long ResidualOf(Applied applied)
@@ -149,7 +203,7 @@ public sealed class TscRestore
     /// of just now, since the clock may have been set in between.
     /// </summary>
     private KvmClockData ClockToSet(TscSnapshot before, ulong heldNanoseconds) => GuestClock.ClockData(
-        unchecked(_state.ClockNanoseconds + (GoesByTsc ? (ulong)ElapsedAt(before) + heldNanoseconds : 0)),
+        unchecked(_state.ClockNanoseconds + heldNanoseconds + (GoesByTsc ? (ulong)ElapsedAt(before) : 0)),
         !Counts ? null
             : !GoesByTsc ? _state.RealtimeNanoseconds
             : _machine.InstantOf(before.Clock).Realtime);
@@ -159,19 +213,32 @@ public sealed class TscRestore
     /// </summary>
     private ulong HeldBack(TscSnapshot before)
     {
-        if (!GoesByTsc || !_guestHasRun || _options.Force || !before.HasTriple)
+        if (!Counts || !_guestHasRun || _options.Force || !before.HasTriple)
             return 0;
-        var ahead = TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)ElapsedAt(before)), before.Clock.Clock);
-        return ahead is > 0 and <= Tolerance ? (ulong)ahead : 0;
+        var elapsed = ElapsedAt(before);
+        var ahead = TscArithmetic.Distance(unchecked(_state.ClockNanoseconds + (ulong)elapsed), before.Clock.Clock);
+        return ahead > 0 && ahead <= ToleranceOf(before, elapsed) ? (ulong)ahead : 0;
+    }
+
+    /// <summary>
+    /// While KVM's master clock is off, kvmclock goes on by the kernel's own clock, also while the host sleeps: what that may be ahead by is no reason to take it back.
+    /// </summary>
+    private double ToleranceOf(TscSnapshot before, long elapsed)
+    {
+        const double BesideMasterClock = 0.25e-6; // what the kernel's raw clock, which it goes on with, runs beside the master clock, which it went by until then
+        if (before.HasMasterClock || before.ClockErrorNanoseconds == 0)
+            return GoesByTsc ? Tolerance : 0;
+        var bound = ClockLine.BoundOf(_state, _options, _machine.HostTsc, _host, _isOneTsc, (_machine.InstantOf(before.Clock), elapsed));
+        return Tolerance + bound + before.ClockErrorNanoseconds + (BesideMasterClock * _state.ClockNanoseconds);
     }
 
     /// <summary>What became of it.</summary>
     internal KvmTscMigrationResult ResultOf(Stopped<Applied> stopped)
     {
-        var ((before, after, atSetting), microseconds) = stopped;
+        var ((before, after, atSetting, held), microseconds) = stopped;
         var clock = after.HasTriple ? after.Clock : atSetting.After;
         var identity = _machine.Identity;
-        var line = new ClockLine(_state, _options, _machine, _host, atSetting, clock);
+        var line = new ClockLine(_state, _options, _machine, _host, atSetting, clock, (after.ClockErrorNanoseconds, held));
         return new KvmTscMigrationResult(
             _state,
             _host.MachineName,
@@ -179,12 +246,13 @@ public sealed class TscRestore
             new KvmClock(identity, clock, microseconds),
             _options,
             line,
+            after.HasMasterClock,
             before.GuestClocks ?? KvmGuestClocks.None,
             [.. _state.Vcpus.Select(vcpu => ResultOf(vcpu, before, after, clock, line))]);
     }
 
-    /// <summary>What was read before the clocks were set, after it, and around the setting of kvmclock.</summary>
-    internal sealed record Applied(TscSnapshot Before, TscSnapshot After, (KvmClockData Before, KvmClockData After) AtSetting);
+    /// <summary>What was read before the clocks were set, after it, and around the setting of kvmclock; and by how much that was left ahead of where it should be.</summary>
+    internal sealed record Applied(TscSnapshot Before, TscSnapshot After, (KvmClockData Before, KvmClockData After) AtSetting, ulong HeldNanoseconds = 0);
 
     private (IoctlBatch Batch, Slot<KvmClockData> StepFour, Slot<KvmClockData> StepFive, TscSnapshot.Pending ReadBack) Plan(TscSnapshot before)
     {
@@ -193,6 +261,31 @@ public sealed class TscRestore
         var readBack = TscSnapshot.Add(batch, _machine);
         batch.SettleVcpus(_machine.VcpuIds);
         return (batch, stepFour, stepFive, readBack);
+    }
+
+    private int FirstVcpu => _machine.VcpuIds[0];
+
+    /// <summary>All writes in the order of <see cref="AddWrites"/>, kvmclock between two readings of a guest TSC.</summary>
+    private (IoctlBatch Batch, (Slot<KvmMsr> Before, Slot<KvmMsr> After) Around, Slot<KvmClockData> Clock, TscSnapshot.Pending ReadBack, TimedClock Timing) PlanWithoutMasterClock(
+        TscSnapshot before)
+    {
+        var batch = new IoctlBatch();
+        GuestTsc.AddWrites(batch, _machine.HostTsc, before, _state.Vcpus.Where(IsSupported).Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
+        var earlier = batch.GetGuestTsc(FirstVcpu);
+        TscUndo.ClockOf(batch, batch.Steps.Count + 1, before.Clock);
+        var held = HeldBack(before);
+        batch.SetClock(ClockToSet(before, held));
+        var clock = batch.GetClock();
+        var later = batch.GetGuestTsc(FirstVcpu);
+        TscUndo.OffsetsOf(batch, batch.Steps.Count + 1, before);
+        GuestTsc.AddWrites(batch, _state.Vcpus.Select(vcpu => (vcpu.VcpuId, ExactOffset(vcpu) is { } exact
+            ? batch.Reserve(unchecked((ulong)exact))
+            : batch.ResolveOffset(
+                clock, (later, before.Vcpus[FirstVcpu].Offset), ClockLine.SourceGuestTsc(_state, vcpu), unchecked(_state.ClockNanoseconds + held), vcpu.TscKHz))));
+        var readBack = TscSnapshot.Add(batch, _machine);
+        var timing = TimedClock.Add(batch, _machine);
+        batch.SettleVcpus(_machine.VcpuIds);
+        return (batch, (earlier, later), clock, readBack, timing);
     }
 
     /// <summary>Adds all writes; returns the clock read just before it is set, and step 5's.</summary>
@@ -243,7 +336,7 @@ public sealed class TscRestore
     /// <returns>The index of the first step, null if the vCPUs' frequencies differ: no offset brings those in step.</returns>
     private int? AddCommonOffset(IoctlBatch batch)
     {
-        if (_state.Vcpus.Select(vcpu => vcpu.TscKHz).Distinct().Count() > 1)
+        if (!HaveOneFrequency)
             return null;
         var first = batch.Steps.Count;
         var offset = batch.Reserve(unchecked((ulong)_state.Vcpus[0].OffsetTicks));
@@ -313,7 +406,8 @@ public sealed class TscRestore
     {
         if (_options.Force || !_guestHasRun)
             return;
-        GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet(before, HeldBack(before)));
+        if (!before.Clock.IsOfLostTsc)
+            GuestClock.RefuseBackwards(_machine, before.Clock, ClockToSet(before, HeldBack(before)));
         var instant = _machine.InstantOf(before.Clock);
         foreach (var vcpu in _state.Vcpus)
         {

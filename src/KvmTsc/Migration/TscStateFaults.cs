@@ -55,6 +55,8 @@ internal static class TscStateFaults
             yield return "a vCPU stands in it twice";
         if (!(state.StoppedMicroseconds >= 0 && double.IsFinite(state.StoppedMicroseconds)))
             yield return $"StoppedMicroseconds is {state.StoppedMicroseconds}";
+        if (state.ClockErrorNanoseconds is { } error && !(error >= 0 && double.IsFinite(error)))
+            yield return $"ClockErrorNanoseconds is {error}";
     }
 
     private static IEnumerable<string> OfClock(KvmTscState state)

@@ -16,8 +16,10 @@ internal sealed record DocumentNode(JsonElement Value, string Source, string Pla
     private const int MaximumShown = 60;
 
     /// <summary>A member of an object.</summary>
-    public DocumentNode this[string name] =>
-        Object().Value.TryGetProperty(name, out var value) ? this with { Value = value, Place = $"{Place}.{name}" } : throw Fault($"it has no {name}");
+    public DocumentNode this[string name] => Find(name) ?? throw Fault($"it has no {name}");
+
+    /// <summary>A member of an object that need not be there.</summary>
+    public DocumentNode? Find(string name) => Object().Value.TryGetProperty(name, out var value) ? this with { Value = value, Place = $"{Place}.{name}" } : null;
 
     /// <summary>Refuses what is no object.</summary>
     public DocumentNode Object() => Require(JsonValueKind.Object, "an object");

@@ -25,6 +25,9 @@ public static class StateDocument
 
     internal const string Format = "KvmTscState";
 
+    /// <summary>A member that is there only where KVM did not say when the clock was read; earlier versions of KvmTsc refuse it then.</summary>
+    private const string ClockError = "clockErrorNanoseconds";
+
     private static readonly JsonDocumentOptions s_strict = new() { AllowDuplicateProperties = false, MaxDepth = 8 };
 
     private static readonly JsonWriterOptions s_readable = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
@@ -109,20 +112,26 @@ public static class StateDocument
         }
     }
 
-    private static JsonObject ToJson(KvmTscState state) => new()
+    private static JsonObject ToJson(KvmTscState state)
     {
-        ["vmName"] = state.VMName,
-        ["processId"] = state.ProcessId,
-        ["vmId"] = state.VMId,
-        ["vmm"] = state.Vmm,
-        ["clockNanoseconds"] = Decimal(state.ClockNanoseconds),
-        ["realtimeNanoseconds"] = Decimal(state.RealtimeNanoseconds),
-        ["hostTsc"] = Decimal(state.HostTsc),
-        ["stoppedMicroseconds"] = Decimal(state.StoppedMicroseconds),
-        ["toolVersion"] = state.ToolVersion,
-        ["host"] = ToJson(state.Host),
-        ["vcpus"] = new JsonArray([.. state.Vcpus.Select(ToJson)]),
-    };
+        var json = new JsonObject
+        {
+            ["vmName"] = state.VMName,
+            ["processId"] = state.ProcessId,
+            ["vmId"] = state.VMId,
+            ["vmm"] = state.Vmm,
+            ["clockNanoseconds"] = Decimal(state.ClockNanoseconds),
+            ["realtimeNanoseconds"] = Decimal(state.RealtimeNanoseconds),
+            ["hostTsc"] = Decimal(state.HostTsc),
+            ["stoppedMicroseconds"] = Decimal(state.StoppedMicroseconds),
+            ["toolVersion"] = state.ToolVersion,
+            ["host"] = ToJson(state.Host),
+            ["vcpus"] = new JsonArray([.. state.Vcpus.Select(ToJson)]),
+        };
+        if (state.ClockErrorNanoseconds is { } error)
+            json[ClockError] = Decimal(error);
+        return json;
+    }
 
     private static JsonObject ToJson(KvmHostIdentity host) => new()
     {
@@ -154,8 +163,11 @@ public static class StateDocument
 
     private static KvmTscState ToState(DocumentNode node, int version)
     {
-        node.ObjectOf(
-            "vmName", "processId", "vmId", "vmm", "clockNanoseconds", "realtimeNanoseconds", "hostTsc", "stoppedMicroseconds", "toolVersion", "host", "vcpus");
+        string[] names =
+        [
+            "vmName", "processId", "vmId", "vmm", "clockNanoseconds", "realtimeNanoseconds", "hostTsc", "stoppedMicroseconds", "toolVersion", "host", "vcpus",
+        ];
+        node.ObjectOf(version > OldestVersion ? [.. names, ClockError] : names);
         return new KvmTscState(
             node["vmName"].OptionalText(),
             node["processId"].Int32(),
@@ -167,7 +179,8 @@ public static class StateDocument
             [.. node["vcpus"].Items().Select(ToVcpu)],
             ToHost(node["host"], version),
             node["stoppedMicroseconds"].Double(),
-            node["toolVersion"].OptionalText());
+            node["toolVersion"].OptionalText(),
+            node.Find(ClockError)?.Double());
     }
 
     private static KvmHostIdentity ToHost(DocumentNode node, int version)

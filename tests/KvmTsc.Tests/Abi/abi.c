@@ -82,6 +82,7 @@ static void constants(void)
     CONSTANT(KvmClockData.Triple, KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC);
     CONSTANT(ClockIoctls.FlagsOffset, offsetof(struct kvm_clock_data, flags));
     CONSTANT(ClockIoctls.RealtimeOffset, offsetof(struct kvm_clock_data, realtime));
+    CONSTANT(ClockIoctls.MsrDataOffset, sizeof(struct kvm_msrs) + offsetof(struct kvm_msr_entry, data));
     CONSTANT(ClockIoctls.HostTscOffset, offsetof(struct kvm_clock_data, host_tsc));
     CONSTANT(ClockIoctls.AddressOffset, offsetof(struct kvm_device_attr, addr));
 

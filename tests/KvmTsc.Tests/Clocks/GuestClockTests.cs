@@ -105,4 +105,11 @@ public sealed class GuestClockTests
         machine.RunGuest();
         GuestClock.Set(machine, 1UL << 40, null, force: false, CancellationToken.None);
     }
+
+    [Fact]
+    public void More_than_73_years_is_what_KVM_makes_of_a_TSC_that_is_no_more()
+    {
+        Refusal.Of(_machine, KvmErrorId.InvalidValue, () => GuestClock.Set(_machine, 1UL << 61, null, force: true, CancellationToken.None));
+        Refusal.Of(_machine, KvmErrorId.InvalidValue, () => GuestClock.Preview(_machine, ulong.MaxValue, null, force: true, CancellationToken.None));
+    }
 }

@@ -1,4 +1,5 @@
 using KvmTsc.Clocks;
+using KvmTsc.Migration;
 using KvmTsc.Tests.Simulation;
 
 namespace KvmTsc.Tests.Migration;
@@ -93,6 +94,71 @@ public sealed class FaultTests
             run.Operate();
             Assert.Equal(-ENOMEM, run.Machine.Log[attempt.Number].Result);
         }
+    }
+
+    /// <summary>Where setting kvmclock took so long that it is off, all is written again.</summary>
+    [Fact]
+    public void What_fails_when_all_is_written_again_puts_back_what_was_written_first()
+    {
+        var (all, none) = WrittenTwice(2, null);
+        Assert.Null(none);
+        var batches = all.Machine.Log.Where(ioctl => ioctl.IsWrite && !ioctl.IsAttempt).GroupBy(ioctl => ioctl.Batch).Where(batch => batch.Any(ioctl => ioctl.Request == KvmIoctl.SetClock)).ToArray();
+        var again = batches[^1];
+        Assert.Equal(3, batches.Length);
+        foreach (var failing in again)
+        {
+            var (run, exception) = WrittenTwice(2, failing.Number);
+            Refusal.AssertExplains(exception!, KvmErrorId.IoctlFailed);
+            Assert.Contains("was put back", exception!.Message, StringComparison.Ordinal);
+            Assert.Equal(run.Picture, run.Machine.Picture());
+        }
+    }
+
+    /// <summary>With different frequencies the master clock is off once they are written, and nothing could be corrected by it.</summary>
+    [Fact]
+    public void Where_that_cannot_be_done_it_is_left_at_that()
+    {
+        var (run, exception) = WrittenTwice(2, null, kHz: 1_100_000);
+        Assert.Null(exception);
+        Assert.NotEqual(run.Picture, run.Machine.Picture());
+    }
+
+    private static ((SimulatedMachine Machine, IReadOnlyList<SimulatedMachine.VcpuPicture> Picture) Run, KvmException? Exception) WrittenTwice(
+        int vcpus, int? failing, uint? kHz = null)
+    {
+        var host = new SimulatedHost(HostSpec.Ordinary with { Scaling = TscScaling.Intel }, new SimulatedTime());
+        var source = new SimulatedMachine(host, [.. Enumerable.Range(0, vcpus)]);
+        source.RunGuest();
+        var state = KvmTscState.Save(source, force: false, CancellationToken.None);
+        if (kHz is { } odd)
+            state = state.With(vcpus: [state.Vcpus[0], new KvmVcpuTscState(1, state.Vcpus[1].OffsetTicks, odd, source.HostTsc.RatioFor(odd).Multiplier, host.FractionBits)]);
+        var machine = new SimulatedMachine(host, [.. Enumerable.Range(0, vcpus)]);
+        machine.RunGuest();
+        GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => -1_000_000_000_000), force: true, CancellationToken.None);
+        var picture = machine.Picture();
+        const int LastOfRestore = 3;
+        var settings = 0;
+        machine.Meddle = ioctl =>
+        {
+            if (ioctl.Request == KvmIoctl.SetClock && ++settings == LastOfRestore)
+                Shift(machine, 1_000_000);
+        };
+        machine.Fault = ioctl => ioctl.Number == failing ? ENOMEM : 0;
+        try
+        {
+            new TscRestore(machine, state, new TscRestoreOptions(Force: true)).Run(CancellationToken.None);
+            return ((machine, picture), null);
+        }
+        catch (KvmException exception)
+        {
+            return ((machine, picture), exception);
+        }
+    }
+
+    private static unsafe void Shift(SimulatedMachine machine, ulong nanoseconds)
+    {
+        var data = new Interop.KvmClockData { Clock = machine.VM.ReadClock().Clock + nanoseconds };
+        Assert.Equal(0, machine.VM.Issue(null, KvmIoctl.SetClock, (nint)(&data)));
     }
 
     /// <summary>A pending timer fires by the offset that was in force when it was armed, and only when it is written is it armed anew.</summary>

@@ -62,11 +62,17 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
     /// <summary>It sleeps, and wakes with the right time of day; its TSC stands still, or begins anew.</summary>
     public void Suspend(TimeSpan duration, bool tscBeginsAnew)
     {
+        var before = Tsc;
         Pause(duration);
         SuspendedNanoseconds += (ulong)duration.Ticks * 100;
-        if (tscBeginsAnew)
-            _tscStart = unchecked(0 - Ticks);
+        if (!tscBeginsAnew)
+            return;
+        _tscStart = unchecked(0 - Ticks);
+        TscLost?.Invoke(before);
     }
+
+    /// <summary>Its TSC begins anew: what it was before.</summary>
+    public event Action<ulong>? TscLost;
 
     /// <summary>Being a virtual machine, it is paused, knows nothing of it, and is soon given the right time of day.</summary>
     public void Pause(TimeSpan duration)
@@ -79,6 +85,9 @@ internal sealed class SimulatedHost(HostSpec spec, SimulatedTime time)
     public void StepRealtime(TimeSpan step) => _realtimeStep += step.Ticks * 100;
 
     public ulong RawNanoseconds => UptimeAtBeginning + (ulong)((UInt128)Ticks * 1_000_000 * (ulong)(1_000_000_000 + spec.RawPartsPerBillion) / spec.TscKHz / 1_000_000_000);
+
+    /// <summary>What KVM's clocks count from, which also counts while the host sleeps (<c>get_kvmclock_base_ns</c>).</summary>
+    public ulong KvmclockBase => RawNanoseconds + SuspendedNanoseconds;
 
     public int FractionBits => spec.Scaling switch
     {

@@ -12,6 +12,9 @@ internal readonly record struct SimulatedIoctl(int Number, int? VcpuId, KvmIoctl
     /// <summary>Whether it is for the guest's convenience, so that nothing depends on its success.</summary>
     public bool IsAttempt => Request is KvmIoctl.KvmclockCtrl || (Request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs && Msr != 0x10);
 
+    /// <summary>Which batch it was of, counted from the first.</summary>
+    public int Batch { get; init; }
+
     /// <summary>The MSR that is read or written.</summary>
     public uint Msr { get; init; }
 

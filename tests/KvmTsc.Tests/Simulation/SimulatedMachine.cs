@@ -14,6 +14,7 @@ internal sealed class SimulatedMachine : Machine
     private readonly int _number = Interlocked.Increment(ref s_count);
     private readonly List<SimulatedIoctl> _log = [];
     private bool _guestHasRun;
+    private int _batches;
 
     public SimulatedMachine(SimulatedHost host, params IReadOnlyList<int> vcpuIds)
     {
@@ -130,7 +131,7 @@ internal sealed class SimulatedMachine : Machine
     /// <summary>Issues one ioctl as a process would that is not under test.</summary>
     public int Issue(int? vcpuId, KvmIoctl request, nint argument)
     {
-        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0) { Msr = request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs ? MsrOf(argument) : 0 };
+        var ioctl = new SimulatedIoctl(_log.Count, vcpuId, request, 0) { Batch = _batches, Msr = request is KvmIoctl.GetMsrs or KvmIoctl.SetMsrs ? MsrOf(argument) : 0 };
         SimulatedHost.Time.Advance(SimulatedHost.Spec.IoctlPicoseconds);
         var errno = Fault?.Invoke(ioctl) ?? 0;
         if (errno != 0 && request == KvmIoctl.SetTscKHz)
@@ -147,7 +148,7 @@ internal sealed class SimulatedMachine : Machine
 
     /// <summary>Everything that a failure has to leave as it was, except for kvmclock, which goes on.</summary>
     public IReadOnlyList<VcpuPicture> Picture() =>
-        [.. VM.Vcpus.Select(vcpu => new VcpuPicture(vcpu.Key, vcpu.Value.Offset, vcpu.Value.VirtualKHz, vcpu.Value.Ratio))];
+        [.. VM.Vcpus.Select(vcpu => new VcpuPicture(vcpu.Key, vcpu.Value.OffsetWhenLoaded, vcpu.Value.VirtualKHz, vcpu.Value.Ratio))];
 
     internal sealed record VcpuPicture(int VcpuId, ulong Offset, uint KHz, ulong Ratio);
 
@@ -175,6 +176,7 @@ internal sealed class SimulatedMachine : Machine
         public BatchOutcome Run(IoctlBatch batch)
         {
             Assert.Equal(1, machine.OpenStops);
+            machine._batches++;
             return BatchRunner.Run(batch, (vcpuId, request, argument) => machine.Issue(vcpuId, (KvmIoctl)request, argument));
         }
     }

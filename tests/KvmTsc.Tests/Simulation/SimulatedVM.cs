@@ -34,7 +34,8 @@ internal sealed unsafe class SimulatedVM
     public SimulatedVM(SimulatedHost host, IEnumerable<int> vcpuIds)
     {
         _host = host;
-        _clockOffset = unchecked(0 - host.RawNanoseconds);
+        _clockOffset = unchecked(0 - host.KvmclockBase);
+        host.TscLost += LoseTsc;
         Vcpus = vcpuIds.ToDictionary(id => id, _ => new SimulatedVcpu(host));
         var offset = unchecked(0 - host.Tsc);
         foreach (var vcpu in Vcpus.Values)
@@ -76,6 +77,8 @@ internal sealed unsafe class SimulatedVM
     /// <summary>Enters the guest on every vCPU once.</summary>
     public void Run()
     {
+        foreach (var vcpu in Vcpus.Values)
+            vcpu.Load();
         foreach (var vcpu in Vcpus.Values.Where(vcpu => vcpu.CatchUp))
             CatchUp(vcpu);
         if (_masterClockRequested || !MasterClock)
@@ -87,7 +90,7 @@ internal sealed unsafe class SimulatedVM
         var tsc = _host.Tsc;
         return MasterClock
             ? new SimulatedClockReading(ClockAt(tsc), TscStable | Realtime | HostTsc, _host.Realtime, tsc, _host.Time.Picoseconds)
-            : new SimulatedClockReading(unchecked(_host.RawNanoseconds + _clockOffset), 0, 0, 0, _host.Time.Picoseconds);
+            : new SimulatedClockReading(unchecked(_host.KvmclockBase + _clockOffset), 0, 0, 0, _host.Time.Picoseconds);
     }
 
     /// <summary>kvmclock as the guest computes it from a TSC of the host.</summary>
@@ -107,6 +110,8 @@ internal sealed unsafe class SimulatedVM
     {
         if (IsForeign)
             return -EIO;
+        if (vcpuId is { } loaded)
+            Vcpus[loaded].Load();
         return (vcpuId, request) switch
         {
             (null, KvmIoctl.GetClock) => GetClock(argument),
@@ -158,7 +163,7 @@ internal sealed unsafe class SimulatedVM
         if ((flags & ~0xEu) != 0)
             return -EINVAL;
         UpdateMasterClock();
-        var raw = MasterClock ? _masterNanoseconds : _host.RawNanoseconds;
+        var raw = MasterClock ? _masterNanoseconds : _host.KvmclockBase;
         _host.Time.Advance(SettingPicoseconds);
         if ((flags & Realtime) != 0 && _host.Realtime > realtime)
             clock += _host.Realtime - realtime;
@@ -264,10 +269,22 @@ internal sealed unsafe class SimulatedVM
         _masterClockRequested |= MasterClock || VcpusMatch;
     }
 
+    /// <summary>
+    /// <c>kvm_arch_hardware_enable</c>: every vCPU's offset is to make up for it when the vCPU is loaded the next time, and the master clock is off for good from when KVM looks
+    /// at it the next time, which is when the guest is entered or the clock set.
+    /// </summary>
+    private void LoseTsc(ulong before)
+    {
+        foreach (var vcpu in Vcpus.Values)
+            vcpu.HostTicksLost = unchecked(vcpu.HostTicksLost + before - _host.Tsc);
+        WasSuspended = true;
+        _masterClockRequested = true;
+    }
+
     private void UpdateMasterClock()
     {
         _masterClockRequested = false;
-        _masterNanoseconds = _host.RawNanoseconds;
+        _masterNanoseconds = _host.KvmclockBase;
         _masterTsc = _host.Tsc;
         MasterClock = ClocksourceIsTsc && VcpusMatch && !WasSuspended;
     }

@@ -48,6 +48,14 @@ internal sealed class SimulatedVcpu(SimulatedHost host)
     /// <summary>The offset by which the kernel computed when that is.</summary>
     public ulong TscDeadlineOffset { get; set; }
 
+    /// <summary>What its offset is to make up for when it is loaded the next time.</summary>
+    public ulong HostTicksLost { get; set; }
+
+    /// <summary>It is loaded, for an ioctl or to run.</summary>
+    public void Load() => (Offset, HostTicksLost) = (OffsetWhenLoaded, 0);
+
+    public ulong OffsetWhenLoaded => (ulong)((Offset + Scale(HostTicksLost)) % s_wrap);
+
     /// <summary>The guest's TSC when the host's is <paramref name="hostTsc"/>.</summary>
     public ulong GuestTsc(ulong hostTsc) => (ulong)((Scale(hostTsc) + Offset) % s_wrap);
 

@@ -18,5 +18,6 @@ internal static class States
         vcpus ?? [.. state.Vcpus],
         host ?? state.Host,
         state.StoppedMicroseconds,
-        state.ToolVersion);
+        state.ToolVersion,
+        state.ClockErrorNanoseconds);
 }

@@ -26,7 +26,8 @@ internal sealed class RandomStates(Random random)
             [.. Vcpus(hostKHz)],
             Host(hostKHz),
             Math.Abs(Pick(s_doubles)),
-            Text());
+            Text(),
+            random.Next(2) == 0 ? null : Math.Abs(Pick(s_doubles)));
     }
 
     public T Pick<T>(IReadOnlyList<T> values) => values[random.Next(values.Count)];

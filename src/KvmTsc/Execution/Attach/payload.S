@@ -140,8 +140,7 @@ resolve:
     mov     %rdx, %rsi
     mov     MEMORY(%rbx), %r8
     movslq  32(%rsi), %rdi              # ClockSlot
-    add     %r8, %rdi
-    mov     (%rdi), %rax                # clock
+    mov     (%r8,%rdi), %rax            # clock
     sub     8(%rsi), %rax               # SourceClock
     mov     %rax, %r11
     sar     $63, %r11                   # all ones if negative
@@ -160,7 +159,8 @@ resolve:
     sub     %r11, %rax                  # the ticks with their sign
     add     (%rsi), %rax                # SourceGuestTsc
     mov     %rax, %r9
-    mov     24(%rdi), %rax              # host TSC
+    movslq  40(%rsi), %rdi              # TscSlot
+    mov     (%r8,%rdi), %rax            # host TSC
     cmpq    $0, 16(%rsi)                # Ratio
     je      unscaled
     mulq    16(%rsi)
