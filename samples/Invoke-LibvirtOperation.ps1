@@ -164,7 +164,7 @@ function Invoke-ToAnotherHost($Mode) {
         $told = @(Get-HookResult).Count
     }
     $null = Invoke-Virsh migrate-setmaxdowntime, $Name, 10000 # an emulated host's network cannot carry what is left in the usual 300 ms
-    $seconds = Invoke-Virsh (@('migrate', '--live', '--persistent', '--undefinesource', $Name, $to) + @(if ($Mode -eq 'With') { '--paused' }))
+    $seconds = Invoke-Virsh (@('migrate', '--live', '--persistent', '--undefinesource', $Name, $to) + @(if ($Mode -eq 'With') { '--suspend' }))
     $restored = $null
     if ($Mode -eq 'With') {
         $text = Get-Content $state -Raw
