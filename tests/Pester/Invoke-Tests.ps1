@@ -7,6 +7,7 @@ Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
 Long  what of that has the tag Long too, which is left out otherwise
 Scaling  what needs a CPU that scales TSCs: on an Intel host (lab/kvmlab exec --cpu intel)
+Sleep  what has a host sleep: on an Intel host whose TSC begins anew then (lab/kvmlab exec --cpu intel --append clearcpuid=tsc_adjust)
 Packages  the packages in out/packages
 Installed  the same, installed, and the checks of a host that come with them: on an emulated host, as root (lab/kvmlab exec --emulate)
 Its last line is the count, after one for each test that failed or was skipped.
@@ -16,7 +17,7 @@ pwsh -NoProfile -NonInteractive -File tests/Pester/Invoke-Tests.ps1 Host out/Kvm
 [CmdletBinding()]
 param(
     [Parameter(Mandatory, Position = 0)]
-    [ValidateSet('Host', 'Kvm', 'Long', 'Scaling', 'Packages', 'Installed')]
+    [ValidateSet('Host', 'Kvm', 'Long', 'Scaling', 'Sleep', 'Packages', 'Installed')]
     [string] $Tier,
 
     # The staged module.
@@ -64,7 +65,7 @@ Import-Module (Convert-Path $Manifest)
 $configuration = Get-Configuration (Join-Path $PSScriptRoot PesterConfiguration.psd1)
 $configuration.Run.Path = $Path
 switch ($Tier) {
-    Host { $configuration.Filter.ExcludeTag = 'Kvm', 'Scaling', 'Packages', 'Installed' }
+    Host { $configuration.Filter.ExcludeTag = 'Kvm', 'Scaling', 'Sleep', 'Packages', 'Installed' }
     Kvm {
         $configuration.Filter.Tag = 'Kvm'
         $configuration.Filter.ExcludeTag = 'Long'

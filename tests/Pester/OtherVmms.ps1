@@ -64,8 +64,12 @@ function Get-Log([string] $Name) {
                     Mismatches = [long] $Matches.mismatches
                     Unpaired   = [long] $Matches.unpaired
                     Stopped    = [long] $Matches.stopped
+                    Last       = $null
                     Events     = [Collections.Generic.List[object]]::new()
                 }
+            }
+            '^vcpu (\d+) last (\d+) (\d+) (\d+)$' {
+                $vcpus[$Matches[1]].Last = [pscustomobject]@{ Real = [decimal] $Matches[2]; Tsc = [decimal] $Matches[3]; Clock = [decimal] $Matches[4] }
             }
             '^vcpu (\d+) event (.+)$' {
                 $numbers = [decimal[]] $Matches[2].Split(' ')

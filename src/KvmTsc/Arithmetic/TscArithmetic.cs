@@ -23,7 +23,7 @@ public static class TscArithmetic
     /// <summary>The guest TSC at a host TSC.</summary>
     public static ulong GuestTsc(ulong hostTsc, TscRatio ratio, ulong offset) => unchecked(ratio.Apply(hostTsc) + offset);
 
-    /// <summary>The host TSC at which the guest's is so much: the first of those that scale to it, which one does that is no more than that of a host that has run for a century.</summary>
+    /// <summary>The host TSC at which the guest's is so much: the first that scales to it or to more, on a host that has not run for a century.</summary>
     public static ulong HostTsc(ulong guestTsc, TscRatio ratio, ulong offset)
     {
         var scaled = unchecked(guestTsc - offset);

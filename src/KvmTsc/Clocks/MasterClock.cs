@@ -90,6 +90,6 @@ public static class MasterClock
     private static KvmException StaysOff(Machine machine, KvmException failure) => new(
         failure.ErrorId,
         $"KVM leaves the master clock of {machine.Identity.Name} off although all of its vCPUs had one TSC offset. What had been written before was put back.",
-        "KVM does so for as long as a VM lives when its guest uses the first version of kvmclock, and when the host was suspended while it ran: restart the VM.",
+        "KVM does so for as long as a VM lives when its guest uses the first version of kvmclock, and when the host was suspended while it ran. Its guest keeps its time all the same, by Save-KvmTscState before such a sleep and Restore-KvmTscState after it; a new process for the VM has a master clock again.",
         failure);
 }

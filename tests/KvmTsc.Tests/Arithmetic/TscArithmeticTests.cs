@@ -90,6 +90,22 @@ public sealed class TscArithmeticTests
             TscArithmetic.ResolveOffset(TscSource + OffsetSource, (ulong)GuestSource, TscDestination, (ulong)GuestDestination, 2_500_000, TscRatio.None));
     }
 
+    /// <summary>Of a host that has not run for a century: the first TSC at which the guest's is so much, or the first at which it is more.</summary>
+    [Fact]
+    public void The_host_TSC_is_the_first_at_which_the_guests_is_so_much() => Properties.Hold(
+        from tsc in Numbers.Between(1, 1L << 58)
+        from ratio in Gen.OneOf(Gen.Constant(TscRatio.None), Numbers.Between(1L << 26, 1L << 36).Select(multiplier => new TscRatio((ulong)multiplier, 32)))
+        from offset in Numbers.Counter
+        select (Tsc: (ulong)tsc, Ratio: ratio, Offset: offset),
+        value =>
+        {
+            var guest = TscArithmetic.GuestTsc(value.Tsc, value.Ratio, value.Offset);
+            var host = TscArithmetic.HostTsc(guest, value.Ratio, value.Offset);
+            Assert.InRange(host, 0UL, value.Tsc);
+            Assert.Equal(guest, TscArithmetic.GuestTsc(host, value.Ratio, value.Offset));
+            Assert.True(host == 0 || TscArithmetic.GuestTsc(host - 1, value.Ratio, value.Offset) != guest);
+        });
+
     [Theory]
     [InlineData(0ul, 48, false)]
     [InlineData(1ul << 48, 48, false)]

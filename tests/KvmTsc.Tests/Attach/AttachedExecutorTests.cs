@@ -260,8 +260,13 @@ public sealed class AttachedExecutorTests(Programs programs, ITestOutputHelper o
         var batch = new IoctlBatch();
         var clock = batch.GetClock();
         var slots = cases.Select(given => batch.ResolveOffset(clock, given.Tsc, given.Clock, given.KHz, given.Ratio)).ToArray();
+        var guest = (Tsc: batch.GetGuestTsc(machine.VcpuIds[0]), Offset: 5UL << 60);
+        var byGuest = cases.Select(given => batch.ResolveOffset(clock, guest, given.Tsc, given.Clock, given.KHz)).ToArray();
         Assert.True(Stop(machine.Executor, stop => stop.Run(batch)).Succeeded);
         var now = batch.Read(clock);
+        var scaled = unchecked(batch.Read(guest.Tsc).Data - guest.Offset);
+        Assert.Equal(
+            cases.Select(given => TscArithmetic.ResolveOffset(given.Tsc, given.Clock, scaled, now.Clock, given.KHz, TscRatio.None)), byGuest.Select(batch.Read));
         Assert.Equal(
             cases.Select(given => TscArithmetic.ResolveOffset(given.Tsc, given.Clock, now.HostTsc, now.Clock, given.KHz, given.Ratio)),
             slots.Select(batch.Read));

@@ -172,6 +172,20 @@ public sealed class BatchRunnerTests
         Assert.Equal(1_000_000ul + 20_000 - 1500, batch.Read(offset));
     }
 
+    /// <summary>The guest TSC is the scaled host's, and an offset.</summary>
+    [Fact]
+    public void The_same_from_a_guest_TSC_that_was_read_beside_it()
+    {
+        var batch = new IoctlBatch();
+        var clock = batch.Reserve<KvmClockData>();
+        var tsc = batch.Reserve<KvmMsr>();
+        var offset = batch.ResolveOffset(clock, (tsc, 7_000_000), 1_000_000, 500, 2_000_000);
+        batch.Write(clock, new KvmClockData { Clock = 10_500, HostTsc = 99 });
+        batch.Write(tsc, new KvmMsr { Data = 7_001_500 });
+        Assert.True(BatchRunner.Run(batch, (_, _, _) => throw new InvalidOperationException("no ioctl")).Succeeded);
+        Assert.Equal(1_000_000ul + 20_000 - 1500, batch.Read(offset));
+    }
+
     [Theory]
     [InlineData(10_500, 1_003)]
     [InlineData(10_100, 1_403)]
