@@ -217,9 +217,9 @@ function Get-IntelTier {
     $intel = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought
     @{ Name = 'cmdlets on an Intel host'; Command = $intel + '--' + (Get-PesterCommand Scaling Scaling) }
 
-    # Bochs begins its TSC anew by IA32_TSC_ADJUST, which the kernel takes back where it has it: unlike the TSC of a machine that slept.
-    $slept = @('--append', 'clearcpuid=tsc_adjust') + ("$PSScriptRoot/samples", "$PSScriptRoot/service", (& "$PSScriptRoot/tests/Vmm/build") | ForEach-Object { '--bring', $_ })
-    @{ Name = 'an Intel host that sleeps'; Command = $intel + $slept + '--' + (Get-PesterCommand Sleep Sleep) }
+    $vmms = "$PSScriptRoot/samples", "$PSScriptRoot/service", (& "$PSScriptRoot/tests/Vmm/build") | ForEach-Object { '--bring', $_ }
+    @{ Name = 'other VMMs on an Intel host'; Command = $intel + $vmms + '--' + (Get-PesterCommand Kvm OtherVmms) }
+    @{ Name = 'an Intel host that sleeps'; Command = $intel + $vmms + '--' + (Get-PesterCommand Sleep Sleep) }
 }
 
 # The packages, here, and installed on an emulated host, since all would else be done to this machine, with the checks that come with them.

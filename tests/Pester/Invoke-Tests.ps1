@@ -7,7 +7,7 @@ Host  what needs no KVM
 Kvm   what has the tag Kvm: on a KVM host, as root (lab/kvmlab exec)
 Long  what of that has the tag Long too, which is left out otherwise
 Scaling  what needs a CPU that scales TSCs: on an Intel host (lab/kvmlab exec --cpu intel)
-Sleep  what has a host sleep: on an Intel host whose TSC begins anew then (lab/kvmlab exec --cpu intel --append clearcpuid=tsc_adjust)
+Sleep  what has a host sleep: on an Intel host whose TSC begins anew then (lab/kvmlab exec --cpu intel)
 Packages  the packages in out/packages
 Installed  the same, installed, and the checks of a host that come with them: on an emulated host, as root (lab/kvmlab exec --emulate)
 Its last line is the count, after one for each test that failed or was skipped.

@@ -6,13 +6,13 @@ Describe 'A host that sleeps' -Tag Sleep {
         . "$PSScriptRoot/Watching.ps1"
         . "$PSScriptRoot/OtherVmms.ps1"
         if ((Get-Content /proc/cmdline) -notmatch 'kvmlab_cpu=intel') {
-            throw 'This has its host sleep, and is for the emulated Intel host alone: lab/kvmlab exec --cpu intel --append clearcpuid=tsc_adjust'
+            throw 'This has its host sleep, and is for the emulated Intel host alone: lab/kvmlab exec --cpu intel'
         }
         $script:hook = (Resolve-Path "$PSScriptRoot/../../service/sleep-hook").ProviderPath
         $script:second = 1000000000
 
         # adjtimex(ADJ_STATUS | ADJ_ESTERROR | ADJ_MAXERROR): its clock is right by its own word, to 1 ms
-        perl -e 'my $timex = pack("L x4 q4 l x164", 0x1C, 0, 0, 1000, 0, 0); syscall(159, $timex)'
+        env LC_ALL=C perl -e 'my $timex = pack("L x4 q4 l x164", 0x1C, 0, 0, 1000, 0, 0); syscall(159, $timex)'
 
         function Suspend-Host {
             [IO.File]::WriteAllText('/sys/power/state', 'mem')
@@ -95,6 +95,55 @@ Describe 'A host that sleeps' -Tag Sleep {
 
         It 'never sees a clock go back' {
             (Get-Log fc01).Vcpus.Backwards | Should-All { $_ -eq 0 }
+        }
+    }
+
+    Context 'with a watch' {
+        BeforeAll {
+            if ($programs) {
+                Open-Vmm @{ Name = 'fc02'; Program = 'firecracker' } '--config-file none'
+                Wait-Sample fc02
+                $script:watch = Open-Watch @{ Name = 'fc02'; Correct = $true; Confirm = $false }
+                $before = Get-Last fc02
+                Suspend-Host
+                $script:told = Wait-Told $watch Corrected
+                $script:lost = Get-LostSince $before fc02
+                $watch.Events | Format-Table Event, LostNanoseconds, ResidualNanoseconds, ErrorBoundNanoseconds, Reason | Out-String -Width 250 | Write-Information -InformationAction Continue
+                "watched: $lost" | Write-Information -InformationAction Continue
+            }
+        }
+
+        AfterAll {
+            Close-OpenWatch
+        }
+
+        BeforeEach {
+            if (-not $programs) {
+                Set-ItResult -Skipped -Because 'a C compiler is missing: sudo apt-get install gcc libc6-dev'
+            }
+        }
+
+        It 'gets its time back with nobody doing anything' {
+            $told.LostNanoseconds | Should-BeGreaterThan 1000000
+            [math]::Abs($told.ResidualNanoseconds) | Should-BeLessThan $told.ErrorBoundNanoseconds
+            [math]::Abs($lost.Tsc) | Should-BeLessThan (0.02 * $second)
+            [math]::Abs($lost.Clock) | Should-BeLessThan (0.02 * $second)
+            (Get-Log fc02).Vcpus.Backwards | Should-All { $_ -eq 0 }
+        }
+
+        It 'is told that KVM took its master clock away' {
+            @($watch.Events.Event) -eq 'MasterClockLost' | Should-BeCollection @('MasterClockLost')
+        }
+
+        It 'does not take one of its name for it that begins after that' {
+            Close-Vmm fc02
+            $null = Wait-Told $watch Ended
+            Open-Vmm @{ Name = 'fc02'; Program = 'firecracker' } '--config-file none'
+            Wait-Sample fc02
+            $null = Wait-Told $watch Found
+            Start-Sleep -Seconds 5
+            @($watch.Events.Event) -eq 'Corrected' | Should-BeCollection @('Corrected')
+            (Get-KvmClock fc02).HostTsc | Should-BeGreaterThan 0
         }
     }
 

@@ -125,6 +125,36 @@ public sealed class KvmTscState
             VMName, ProcessId, VMId, Vmm, ClockNanoseconds, RealtimeNanoseconds, HostTsc, [.. vcpus], Host, StoppedMicroseconds, ToolVersion, ClockErrorNanoseconds);
     }
 
+    /// <summary>
+    /// The same line by the TSC that its host has now, which began anew, or stood still, while the host slept: by CLOCK_BOOTTIME, which KVM counts kvmclock on by. The same state
+    /// where the TSC went on, or nothing is known of that.
+    /// </summary>
+    /// <param name="now">Its host, now.</param>
+    internal KvmTscState CarriedOver(KvmHostIdentity now)
+    {
+        const long Noticeable = 1_000_000;
+        const double RealTimeClock = 2e9; // what a host may be off about how long it slept
+        const double Ppm = 500;
+        if (!Host.IsSameBoot(now) || Host.TscKHz != now.TscKHz || Host is not { HostTsc: { } then, MonotonicRawNanoseconds: { } raw, SuspendedNanoseconds: { } suspended }
+            || now is not { HostTsc: { } hostTsc, MonotonicRawNanoseconds: { } rawNow, SuspendedNanoseconds: { } suspendedNow })
+            return this;
+        var asleep = TscArithmetic.Distance(suspended, suspendedNow);
+        var passed = TscArithmetic.Distance(raw, rawNow) + asleep;
+        var byTsc = (double)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(then, hostTsc), now.TscKHz);
+        if (asleep < Noticeable || Math.Abs(byTsc - passed) <= RealTimeClock + (passed * Ppm / 1e6))
+            return this;
+        var elapsed = passed + (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(HostTsc, then), Host.TscKHz);
+        var vcpus = Vcpus.Select(vcpu => new KvmVcpuTscState(
+            vcpu.VcpuId,
+            unchecked((long)(ClockLine.SourceGuestTsc(this, vcpu) + (ulong)TscArithmetic.TicksIn(elapsed, vcpu.TscKHz) - vcpu.Ratio.Apply(hostTsc))),
+            vcpu.TscKHz,
+            vcpu.ScalingRatio,
+            vcpu.ScalingFractionBits));
+        return new(
+            VMName, ProcessId, VMId, Vmm, unchecked(ClockNanoseconds + (ulong)elapsed), unchecked(RealtimeNanoseconds + (ulong)elapsed), hostTsc, [.. vcpus], now, StoppedMicroseconds,
+            ToolVersion, ClockErrorNanoseconds);
+    }
+
     /// <summary>Refuses a state that no kernel can have given.</summary>
     internal void Validate()
     {

@@ -112,7 +112,8 @@ public sealed class TscRestore
     internal void Rehearse()
     {
         _ = Plan(_reading.Empty);
-        _ = PlanWithoutMasterClock(_reading.Empty);
+        if (_machine.VcpuIds.Count > 0)
+            _ = PlanWithoutMasterClock(_reading.Empty);
     }
 
     private void RefuseClocks()
@@ -121,7 +122,8 @@ public sealed class TscRestore
             rule(_options.Force);
     }
 
-    private Applied Apply(IVMStop stop) => Apply(stop, ReadBefore(stop));
+    /// <summary>Restores within a stop.</summary>
+    internal Applied Apply(IVMStop stop) => Apply(stop, ReadBefore(stop));
 
     /// <summary>Restores within a stop in which the clocks were read already.</summary>
     internal Applied Apply(IVMStop stop, TscSnapshot before)

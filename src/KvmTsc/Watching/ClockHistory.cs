@@ -113,7 +113,7 @@ internal sealed class ClockHistory
     private static KvmTscState? LastOfOneTsc(KvmTscState[] lines) => lines is [.., var last] && lines.All(line => HaveOneTsc(line, last)) ? last : null;
 
     /// <summary>By how much the TSC of the vCPU that is least behind that line's is, in nanoseconds.</summary>
-    private static long Behind(TscSnapshot now, KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
+    public static long Behind(TscSnapshot now, KvmTscState line) => line.Vcpus.Min(vcpu => now.Vcpus.TryGetValue(vcpu.VcpuId, out var values) && values.KHz == vcpu.TscKHz
         ? (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(values.Offset, unchecked((ulong)vcpu.OffsetTicks)), vcpu.TscKHz)
         : 0);
 

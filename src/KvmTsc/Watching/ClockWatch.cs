@@ -46,6 +46,7 @@ public sealed class ClockWatch
     private readonly LineStore _lines;
     private readonly ClockMetrics? _metrics;
     private bool _isCounted = true;
+    private ulong _suspended = HostClock.ReadAll().Suspended;
 
     private ClockWatch(ClockWatchOptions options, KvmTrace clocks, Action<KvmClockEvent> tell)
     {
@@ -103,6 +104,7 @@ public sealed class ClockWatch
             if (count != _vms.Count)
                 _options.Begun?.Invoke(count = _vms.Count);
             var readable = Wait(exitsAt is null ? exits : null, wake, exitsAt);
+            TakeSleep();
             ReadClocks();
             while (_unread.TryDequeue(out var occurred))
                 Take(occurred);
@@ -115,6 +117,22 @@ public sealed class ClockWatch
                 vm.LookAt ??= vm.HasNews ? Now + SettlingMilliseconds : null; // its guest may have written its TSC as soon as it was let go
             WriteMetrics();
         }
+    }
+
+    /// <summary>
+    /// This host may have slept: KVM moves offsets where its TSC began anew, which is an event. Whoever is found from now on is judged by the same lines as those that are known.
+    /// </summary>
+    private void TakeSleep()
+    {
+        const ulong Noticeable = 1_000_000;
+        var suspended = HostClock.ReadAll().Suspended;
+        if (suspended < _suspended + Noticeable)
+            return;
+        _suspended = suspended;
+        var here = LocalHost.Identify(LocalHost.Tsc.KHz);
+        _lines.CarryOver(here);
+        foreach (var vm in _vms.Values)
+            vm.Wake(here);
     }
 
     private void WriteMetrics()

@@ -54,6 +54,24 @@ internal sealed class LineStore
             return [.. _lines.GetValueOrDefault(name) ?? []];
     }
 
+    /// <summary>This host has slept: all lines are by the TSC that it has now, wherever they are kept.</summary>
+    public void CarryOver(KvmHostIdentity here)
+    {
+        lock (_gate)
+        {
+            foreach (var (name, lines) in _lines.ToArray())
+                _lines[name] = [.. lines.Select(line => CarriedOver(line, here))];
+        }
+    }
+
+    private KvmTscState CarriedOver(KvmTscState line, KvmHostIdentity here)
+    {
+        var carried = line.CarriedOver(here);
+        if (carried != line && _files.Remove(line, out var file))
+            _files[carried] = file;
+        return carried;
+    }
+
     /// <summary>A VM has these lines now, newest last.</summary>
     /// <exception cref="KvmException">They cannot be written.</exception>
     public void Keep(string name, IReadOnlyList<KvmTscState> lines)
@@ -82,7 +100,7 @@ internal sealed class LineStore
     {
         try
         {
-            var line = StateFile.Read(file);
+            var line = StateFile.Read(file).CarriedOver(here);
             if (line.VMName is { } name && ClockLine.IsOneTsc(line, here, here.HostTsc ?? 0))
             {
                 _files[line] = file;

@@ -32,6 +32,7 @@ internal sealed class WatchedVM : IDisposable
     private ulong? _exitsWhenPaused;
     private ulong? _exitsWhenArmed;
     private bool _hasMasterClock = true;
+    private bool _hasSlept;
     private int _looksInVain;
 
     /// <param name="machine">The VM.</param>
@@ -147,6 +148,28 @@ internal sealed class WatchedVM : IDisposable
         else
             foreach (var line in lines.Select(line => line.ForVcpus(machine.VcpuIds)).OfType<KvmTscState>())
                 TryUse(line);
+    }
+
+    /// <summary>
+    /// Its host has slept. Where the host's TSC began anew, that its clocks were on a line is known by another TSC now, and what was noted of it is of none.
+    /// </summary>
+    /// <param name="host">The host, now.</param>
+    public void Wake(KvmHostIdentity host)
+    {
+        lock (_noting)
+        {
+            KvmTscState[] lines = [.. History.Lines.Select(line => line.CarriedOver(host))];
+            if (lines.SequenceEqual(History.Lines))
+                return;
+            (_ignoredUntil, _judgedUntil, _offsetsWritten, _clockSet, _hasSlept) = (0, 0, null, null, true);
+            _writers.Clear();
+            _restores.Clear();
+            History.Clear();
+            foreach (var line in lines)
+                TryUse(line);
+        }
+
+        LookAt = Environment.TickCount64;
     }
 
     /// <summary>Whether all of its vCPUs are out of the guest, and out of KVM.</summary>
@@ -300,9 +323,11 @@ internal sealed class WatchedVM : IDisposable
             verdict = new ClockVerdict(ClockChange.None, 0, null);
         }
 
+        if (verdict.Change == ClockChange.MasterClockLost && _hasSlept && History.Current is { } before && ClockHistory.Behind(now, before) is > ClockHistory.NoticeableNanoseconds and var asleep)
+            verdict = verdict with { Line = before, LostNanoseconds = asleep };
         try
         {
-            return verdict is { Change: ClockChange.SetBack, Line: { } line } && _policy.Corrects
+            return verdict is { Change: ClockChange.SetBack or ClockChange.MasterClockLost, Line: { } line } && _policy.Corrects
                 ? Correct(stop, now, verdict, line) with { HasRun = HasRunSincePause }
                 : new Looked(now, verdict, ByGuest: byGuest);
         }
@@ -319,6 +344,8 @@ internal sealed class WatchedVM : IDisposable
         _ when !line.OffsetsAreEqual && (_policy.Downtime != TscDowntime.Count || !HasTscsOf(now, line)) => new Looked(
             now, verdict, Refusal: "The TSCs of its vCPUs differ, as its guest wrote them: KVM would turn its master clock off if they were written."),
         _ when !Acts => new Looked(now, verdict),
+        TscDowntime.Count when verdict.Change == ClockChange.MasterClockLost => new Looked(now, verdict, _restores[line].Apply(stop)),
+        _ when verdict.Change == ClockChange.MasterClockLost => new Looked(now, verdict), // kvmclock has the time asleep by KVM itself
         TscDowntime.Count => new Looked(now, verdict, _restores[line].Apply(stop, now)),
         _ when HasNotRun(now, line) => new Looked(PauseExclusion.Apply(Machine, stop, now, line), verdict, IsExcluded: true),
         _ => new Looked(
@@ -366,8 +393,11 @@ internal sealed class WatchedVM : IDisposable
         {
             if (_hasMasterClock)
                 events.Add(new KvmClockEvent(
-                    KvmClockEventKind.MasterClockLost, Machine.Identity, reason: "The offsets of its vCPUs differ, or the host's clocksource is not tsc (Repair-KvmMasterClock)."));
+                    KvmClockEventKind.MasterClockLost, Machine.Identity, reason: "The offsets of its vCPUs differ, the host slept, or its clocksource is not tsc (Repair-KvmMasterClock)."));
             _hasMasterClock = false;
+            if (verdict.Line is not null)
+                events.AddRange(Tell(verdict with { Change = ClockChange.SetBack }, looked, microseconds, beforeGuestRan));
+            _hasSlept &= looked is { Applied: null, Refusal: not null };
             return events;
         }
 

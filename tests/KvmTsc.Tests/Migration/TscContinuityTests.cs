@@ -1,3 +1,4 @@
+using KvmTsc.Arithmetic;
 using KvmTsc.Hosts;
 using KvmTsc.Migration;
 using KvmTsc.Migration.Preflight;
@@ -73,6 +74,45 @@ public sealed class TscContinuityTests
         }
     }
 
+    /// <summary>A line that a watch knows, where its host has slept: the guest's clocks are on it by the TSC that there is now.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_line_is_carried_over_a_sleep_in_which_the_TSC_did_not_go_on(bool tscBeginsAnew)
+    {
+        var run = new Run(HostSpec.Ordinary with { TscStart = 1UL << 44 });
+        run.Time.Advance(s_awake);
+        run.Host.Suspend(s_night, tscBeginsAnew);
+        run.Time.Advance(s_awake);
+        var (then, now) = (run.State, run.Destination());
+        var carried = then.CarriedOver(now.Host);
+        var elapsed = (long)(s_awake + s_night + s_awake).TotalNanoseconds;
+        Assert.Equal(run.Host.Tsc, carried.HostTsc);
+        Assert.InRange(TscArithmetic.Distance(then.ClockNanoseconds, carried.ClockNanoseconds) - elapsed, -1_000_000, 1_000_000); // by the kernel's rate
+        foreach (var (before, after) in then.Vcpus.Zip(carried.Vcpus))
+        {
+            var ticks = TscArithmetic.Distance(
+                TscArithmetic.GuestTsc(then.HostTsc, before.Ratio, unchecked((ulong)before.OffsetTicks)), TscArithmetic.GuestTsc(carried.HostTsc, after.Ratio, unchecked((ulong)after.OffsetTicks)));
+            Assert.InRange((ticks * 1e6 / after.TscKHz) - elapsed, -1_000_000, 1_000_000);
+        }
+
+        Assert.True(ClockLine.IsOneTsc(carried, now.Host, now.SimulatedHost.Tsc));
+        Assert.Same(carried, carried.CarriedOver(now.Host));
+    }
+
+    [Fact]
+    public void A_line_stays_as_it_is_where_the_TSC_went_on()
+    {
+        var run = new Run(HostSpec.Ordinary);
+        run.Time.Advance(s_night);
+        Assert.Same(run.State, run.State.CarriedOver(run.Destination().Host));
+        var host = run.Destination().Host;
+        var asleep = run.State.With(host: Identity(run.State.Host, raw: run.State.Host.MonotonicRawNanoseconds + 1_000_000_000_000, suspended: 0 - 1_000_000_000_000L));
+        Assert.Same(asleep, asleep.CarriedOver(host)); // as after a sleep that no TSC noticed
+        var other = run.State.With(host: new KvmHostIdentity("other", null, "another boot", null, host.TscKHz, 1, 1, 0, 0, 1, 1, 1, 0, false));
+        Assert.Same(other, other.CarriedOver(host));
+    }
+
     [Fact]
     public void A_virtual_host_that_was_paused_is_not_trusted_and_says_both_times()
     {
@@ -108,9 +148,9 @@ public sealed class TscContinuityTests
         Refusal.AssertExplains(Assert.Throws<KvmException>(() => new TscRestore(run.Destination(), run.State, new TscRestoreOptions()).Run(CancellationToken.None)), KvmErrorId.ClocksDisagree);
     }
 
-    private static KvmHostIdentity Identity(KvmHostIdentity host, ulong? raw) => new(
+    private static KvmHostIdentity Identity(KvmHostIdentity host, ulong? raw, long suspended = 0) => new(
         host.MachineName, host.MachineId, host.BootId, host.KernelRelease, host.TscKHz, host.ClockStatus, host.MaxErrorMicroseconds, host.SlewPpm, host.TaiOffsetSeconds,
-        raw is null ? null : host.HostTsc, raw is null ? null : host.RealtimeNanoseconds, raw, raw is null ? null : host.SuspendedNanoseconds, raw is null ? null : host.IsVirtual);
+        raw is null ? null : host.HostTsc, raw is null ? null : host.RealtimeNanoseconds, raw, raw is null ? null : unchecked(host.SuspendedNanoseconds + (ulong)suspended), raw is null ? null : host.IsVirtual);
 
     private sealed class Run
     {
