@@ -132,7 +132,6 @@ public sealed class KvmTscState
     /// <param name="now">Its host, now.</param>
     internal KvmTscState CarriedOver(KvmHostIdentity now)
     {
-        const long Noticeable = 1_000_000;
         const double RealTimeClock = 2e9; // what a host may be off about how long it slept
         const double Ppm = 500;
         if (!Host.IsSameBoot(now) || Host.TscKHz != now.TscKHz || Host is not { HostTsc: { } then, MonotonicRawNanoseconds: { } raw, SuspendedNanoseconds: { } suspended }
@@ -141,7 +140,7 @@ public sealed class KvmTscState
         var asleep = TscArithmetic.Distance(suspended, suspendedNow);
         var passed = TscArithmetic.Distance(raw, rawNow) + asleep;
         var byTsc = (double)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(then, hostTsc), now.TscKHz);
-        if (asleep < Noticeable || Math.Abs(byTsc - passed) <= RealTimeClock + (passed * Ppm / 1e6))
+        if (Math.Abs(byTsc - passed) <= RealTimeClock + (passed * Ppm / 1e6))
             return this;
         var elapsed = passed + (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(HostTsc, then), Host.TscKHz);
         var vcpus = Vcpus.Select(vcpu => new KvmVcpuTscState(

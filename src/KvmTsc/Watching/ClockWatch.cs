@@ -46,7 +46,7 @@ public sealed class ClockWatch
     private readonly LineStore _lines;
     private readonly ClockMetrics? _metrics;
     private bool _isCounted = true;
-    private ulong _suspended = HostClock.ReadAll().Suspended;
+    private (HostInstant Now, ulong MonotonicRaw, ulong Suspended) _awake = HostClock.ReadAll();
 
     private ClockWatch(ClockWatchOptions options, KvmTrace clocks, Action<KvmClockEvent> tell)
     {
@@ -120,15 +120,17 @@ public sealed class ClockWatch
     }
 
     /// <summary>
-    /// This host may have slept: KVM moves offsets where its TSC began anew, which is an event. Whoever is found from now on is judged by the same lines as those that are known.
+    /// This host may have slept: KVM moves offsets where its TSC began anew, which is an event. For how long it slept it may not know itself. Whoever is found from now on is judged by
+    /// the same lines as those that are known.
     /// </summary>
     private void TakeSleep()
     {
         const ulong Noticeable = 1_000_000;
-        var suspended = HostClock.ReadAll().Suspended;
-        if (suspended < _suspended + Noticeable)
+        var (before, now) = (_awake, HostClock.ReadAll());
+        _awake = now;
+        var beganAnew = now.Now.HostTsc + LocalHost.Tsc.KHz < before.Now.HostTsc; // two CPUs' TSCs are not a millisecond apart
+        if (!beganAnew && now.Suspended < before.Suspended + Noticeable)
             return;
-        _suspended = suspended;
         var here = LocalHost.Identify(LocalHost.Tsc.KHz);
         _lines.CarryOver(here);
         foreach (var vm in _vms.Values)

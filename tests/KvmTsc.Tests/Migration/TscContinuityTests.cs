@@ -100,6 +100,17 @@ public sealed class TscContinuityTests
         Assert.Same(carried, carried.CarriedOver(now.Host));
     }
 
+    /// <summary>A host's clock of the time of day tells seconds: of a shorter sleep it may know nothing.</summary>
+    [Fact]
+    public void A_line_is_carried_over_a_TSC_that_began_anew_in_no_time()
+    {
+        var run = new Run(HostSpec.Ordinary with { TscStart = 1UL << 44 });
+        run.Host.Suspend(TimeSpan.Zero, tscBeginsAnew: true);
+        run.Time.Advance(s_awake);
+        var carried = run.State.CarriedOver(run.Destination().Host);
+        Assert.Equal(run.Host.Tsc, carried.HostTsc);
+    }
+
     [Fact]
     public void A_line_stays_as_it_is_where_the_TSC_went_on()
     {
