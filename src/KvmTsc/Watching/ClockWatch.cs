@@ -104,7 +104,7 @@ public sealed class ClockWatch
             if (count != _vms.Count)
                 _options.Begun?.Invoke(count = _vms.Count);
             var readable = Wait(exitsAt is null ? exits : null, wake, exitsAt);
-            TakeSleep();
+            TakeSleep(wake, cancellationToken);
             ReadClocks();
             while (_unread.TryDequeue(out var occurred))
                 Take(occurred);
@@ -123,7 +123,7 @@ public sealed class ClockWatch
     /// This host may have slept: KVM moves offsets where its TSC began anew, which is an event. For how long it slept it may not know itself. Whoever is found from now on is judged by
     /// the same lines as those that are known.
     /// </summary>
-    private void TakeSleep()
+    private void TakeSleep(SafeDescriptor wake, CancellationToken cancellationToken)
     {
         const ulong Noticeable = 1_000_000;
         var (before, now) = (_awake, HostClock.ReadAll());
@@ -131,10 +131,14 @@ public sealed class ClockWatch
         var beganAnew = now.Now.HostTsc + LocalHost.Tsc.KHz < before.Now.HostTsc; // two CPUs' TSCs are not a millisecond apart
         if (!beganAnew && now.Suspended < before.Suspended + Noticeable)
             return;
+        if (beganAnew)
+            _clocks.Restart();
         var here = LocalHost.Identify(LocalHost.Tsc.KHz);
         _lines.CarryOver(here);
         foreach (var vm in _vms.Values)
             vm.Wake(here);
+        foreach (var machine in VMDiscovery.All().OfType<ProcessMachine>()) // of which an event told that was not read
+            Add(machine, wake, cancellationToken);
     }
 
     private void WriteMetrics()

@@ -72,6 +72,20 @@ internal sealed class KvmTrace : IDisposable
         return events;
     }
 
+    /// <summary>
+    /// Begins anew, with the time of events by the TSC that there is now: where that began anew itself, the kernel gives all events the last time before, for a while. Those that were not
+    /// read are lost.
+    /// </summary>
+    public void Restart()
+    {
+        SetClock(_directory);
+        _ = Read();
+        _unfinished = "";
+    }
+
+    /// <summary>It is by the TSC; setting it empties the buffers.</summary>
+    private static void SetClock(string directory) => File.WriteAllText($"{directory}/trace_clock", "x86-tsc");
+
     public void Dispose()
     {
         _pipe.Dispose();
@@ -89,7 +103,7 @@ internal sealed class KvmTrace : IDisposable
         try
         {
             Directory.CreateDirectory(directory);
-            File.WriteAllText($"{directory}/trace_clock", "x86-tsc");
+            SetClock(directory);
             File.WriteAllText($"{directory}/buffer_percent", "0"); // who waits is woken by the first event
             enable(directory);
             var descriptor = LibC.Open($"{directory}/trace_pipe", LibC.O_NONBLOCK | LibC.O_CLOEXEC);
