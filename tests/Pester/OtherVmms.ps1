@@ -24,11 +24,29 @@ function Open-Vmm([hashtable] $Vmm, [string] $Options) {
     }
 }
 
+# A connection to its API, whose socket is there before it listens to it.
+function Connect-Vmm([string] $Name) {
+    $made = @{}
+    Wait-Until "$Name listens" {
+        $socket = [Net.Sockets.Socket]::new([Net.Sockets.AddressFamily]::Unix, [Net.Sockets.SocketType]::Stream, 'Unspecified')
+        try {
+            $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new((Get-SocketPath $Name)))
+            $made.Socket = $socket
+            $true
+        }
+        catch {
+            $socket.Dispose()
+            if ($_.Exception.InnerException.SocketErrorCode -ne 'ConnectionRefused' -or $processes[$Name].HasExited) { throw }
+            $false
+        }
+    }
+    $made.Socket
+}
+
 # A request, as `curl --unix-socket` sends it, which takes half a second to start on an emulated host.
 function Invoke-Vmm([string] $Name, [string] $Path, [string] $Method = 'GET', [string] $Body) {
-    $socket = [Net.Sockets.Socket]::new([Net.Sockets.AddressFamily]::Unix, [Net.Sockets.SocketType]::Stream, 'Unspecified')
+    $socket = Connect-Vmm $Name
     try {
-        $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new((Get-SocketPath $Name)))
         $null = $socket.Send([Text.Encoding]::ASCII.GetBytes("$Method /$Path HTTP/1.1`r`nContent-Length: $($Body.Length)`r`n`r`n$Body"))
         $answer = [IO.StreamReader]::new([Net.Sockets.NetworkStream]::new($socket)).ReadToEnd()
     }
