@@ -100,7 +100,7 @@ internal sealed class LineStore
     {
         try
         {
-            var line = StateFile.Read(file).CarriedOver(here);
+            var line = StateFile.Read(file);
             if (line.VMName is { } name && ClockLine.IsOneTsc(line, here, here.HostTsc ?? 0))
             {
                 _files[line] = file;
