@@ -217,7 +217,8 @@ function Get-IntelTier {
     $intel = @($Lab, 'exec', '--cpu', 'intel', '--timeout', '1800', '--writable', $Results) + $kernel + $brought
     @{ Name = 'cmdlets on an Intel host'; Command = $intel + '--' + (Get-PesterCommand Scaling Scaling) }
 
-    $vmms = "$PSScriptRoot/samples", "$PSScriptRoot/service", (& "$PSScriptRoot/tests/Vmm/build") | ForEach-Object { '--bring', $_ }
+    $standIns = if (Get-Command cc -CommandType Application -ErrorAction Ignore) { & "$PSScriptRoot/tests/Vmm/build" }
+    $vmms = @("$PSScriptRoot/samples", "$PSScriptRoot/service") + $standIns | Where-Object { $_ } | ForEach-Object { '--bring', $_ }
     @{ Name = 'other VMMs on an Intel host'; Command = $intel + $vmms + '--' + (Get-PesterCommand Kvm OtherVmms) }
     @{ Name = 'an Intel host that sleeps'; Command = $intel + $vmms + '--' + (Get-PesterCommand Sleep Sleep) }
 }

@@ -101,10 +101,10 @@ function Invoke-Interactive([string] $Script, [string] $Answer = '') {
 }
 
 # A state as if it were captured elsewhere, with numbers that many JSON tools round.
-function Get-SampleState([string] $Name, [long] $OffsetTicks = -9223372036854775807) {
+function Get-SampleState([string] $Name, [long] $OffsetTicks = -9223372036854775807, [ulong] $ClockNanoseconds = [ulong]::MaxValue) {
     $vcpus = 0, 2 | ForEach-Object { [KvmTsc.Migration.KvmVcpuTscState]::new($_, $OffsetTicks, 2096026, 281474976710656, 48) }
     $machine = [KvmTsc.Hosts.KvmHostIdentity]::new('kvm1', '0123456789abcdef0123456789abcdef', 'bdb1f63e-b352-4a2c-acff-c37667ecdc2e', '6.1.0', 2096026, 8193, 4000, -12.5, 37)
-    [KvmTsc.Migration.KvmTscState]::new($Name, 4711, '4711:12', 'qemu-system-x86_64', 2305843009213693951, 1795345054890864385, 9007199254740993, $vcpus, $machine, 512.25, '0.1.0')
+    [KvmTsc.Migration.KvmTscState]::new($Name, 4711, '4711:12', 'qemu-system-x86_64', $ClockNanoseconds, 1795345054890864385, 9007199254740993, $vcpus, $machine, 512.25, '0.1.0')
 }
 
 # A host as if Get-KvmHost had described it elsewhere.

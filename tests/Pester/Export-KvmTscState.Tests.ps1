@@ -20,7 +20,7 @@ Describe 'Export-KvmTscState' {
         Export-KvmTscState $file $state
         $document = Get-Content $file -Raw | ConvertFrom-Json
         $document.format, $document.version | Should-BeCollection KvmTscState, 2
-        $document.state.clockNanoseconds | Should-Be '2305843009213693951'
+        $document.state.clockNanoseconds | Should-Be '18446744073709551615'
         $document.state.hostTsc | Should-Be '9007199254740993'
         $document.state.vcpus[1].offsetTicks | Should-Be '-9223372036854775807'
         $document.state.host.bootId | Should-Be $state.Host.BootId

@@ -2,6 +2,12 @@
 $script:processes = @{}
 $script:programs = if (Get-Command cc -CommandType Application -ErrorAction Ignore) { & "$PSScriptRoot/../Vmm/build" }
 
+function Assert-Built {
+    if (-not $programs) {
+        Set-ItResult -Skipped -Because 'a C compiler is missing: sudo apt-get install gcc libc6-dev'
+    }
+}
+
 function Get-SocketPath([string] $Name) {
     "$TestDrive/$Name.sock"
 }
@@ -180,9 +186,7 @@ function Wait-ToldOfAll([hashtable] $Watch, [string] $What, [string[]] $Name) {
         try {
             Wait-Until "the watch tells that $one is $What" {
                 $told.Clear()
-                for ($i = $Watch.Seen; $i -lt $Watch.Events.Count; $i++) { # whoever enumerates them waits for more
-                    if ($Watch.Events[$i].VMName -eq $one) { $told.Add("$($Watch.Events[$i].Event) $($Watch.Events[$i].Reason)".Trim()) }
-                }
+                Get-Told $Watch $Watch.Seen | Where-Object VMName -EQ $one | ForEach-Object { $told.Add("$($_.Event) $($_.Reason)".Trim()) }
                 $told -contains $What
             }
         }

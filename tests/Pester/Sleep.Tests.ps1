@@ -35,11 +35,6 @@ Describe 'A host that sleeps' -Tag Sleep {
             }
         }
 
-        # What a watch has told so far: whoever enumerates its events waits for more.
-        function Get-Told([hashtable] $Watch) {
-            for ($i = 0; $i -lt $Watch.Events.Count; $i++) { $Watch.Events[$i] }
-        }
-
         function Invoke-Hook([string] $When) {
             $env:PSModulePath, $path = (Split-Path (Get-Module KvmTsc).ModuleBase), $env:PSModulePath
             $said = @(& $hook $When suspend)
@@ -73,9 +68,7 @@ Describe 'A host that sleeps' -Tag Sleep {
         }
 
         BeforeEach {
-            if (-not $programs) {
-                Set-ItResult -Skipped -Because 'a C compiler is missing: sudo apt-get install gcc libc6-dev'
-            }
+            Assert-Built
         }
 
         It 'has KVM take its master clock away for good, and time from its TSC' {
@@ -120,9 +113,7 @@ Describe 'A host that sleeps' -Tag Sleep {
         }
 
         BeforeEach {
-            if (-not $programs) {
-                Set-ItResult -Skipped -Because 'a C compiler is missing: sudo apt-get install gcc libc6-dev'
-            }
+            Assert-Built
         }
 
         It 'gets its time back with nobody doing anything' {

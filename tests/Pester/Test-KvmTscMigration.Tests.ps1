@@ -22,7 +22,7 @@ Describe 'Test-KvmTscMigration without VMs' {
 Describe 'Test-KvmTscMigration of a host that is not at hand' {
     BeforeAll {
         . "$PSScriptRoot/Common.ps1"
-        $script:state = Get-SampleState web01 -OffsetTicks -5
+        $script:state = Get-SampleState web01 -OffsetTicks -5 -ClockNanoseconds 86400000000000 # one that can be restored
     }
 
     It 'tells whether it could run the guest, and how exactly' {

@@ -34,6 +34,11 @@ function Open-Watch([hashtable] $Given = @{}) {
     $watch
 }
 
+# What it has told, from an event on: whoever enumerates its events waits for more.
+function Get-Told([hashtable] $Watch, [int] $From = 0) {
+    for ($i = $From; $i -lt $Watch.Events.Count; $i++) { $Watch.Events[$i] }
+}
+
 # The next event of one of these names; those before it are passed over.
 function Wait-Told([hashtable] $Watch, [string[]] $Name) {
     Wait-Until "the watch tells of $($Name -join ' or ')" {

@@ -45,7 +45,7 @@ internal sealed class ClockLine
         _isSourcesTsc = isOneTsc && downtime == TscDowntime.Count;
         MeasuredBy = MeasureOf(downtime, isOneTsc);
         Elapsed = ElapsedOf(downtime, Downtime, (long)_toNanoseconds.Apply(now.HostTsc - setting.Before.HostTsc));
-        ErrorBoundNanoseconds = BoundOf(source, options, machine.HostTsc, host, isOneTsc, (new HostInstant(now.HostTsc, now.Realtime), Elapsed)) 
+        ErrorBoundNanoseconds = BoundOf(source, options, machine.HostTsc, host, isOneTsc, (new HostInstant(now.HostTsc, now.Realtime), Elapsed))
             + _toNanoseconds.Apply(setting.After.HostTsc - setting.Before.HostTsc) + error.Reading + (source.ClockErrorNanoseconds ?? 0);
     }
 

@@ -132,15 +132,12 @@ public sealed class KvmTscState
     /// <param name="now">Its host, now.</param>
     internal KvmTscState CarriedOver(KvmHostIdentity now)
     {
-        const double RealTimeClock = 2e9; // what a host may be off about how long it slept
-        const double Ppm = 500;
         if (!Host.IsSameBoot(now) || Host.TscKHz != now.TscKHz || Host is not { HostTsc: { } then, MonotonicRawNanoseconds: { } raw, SuspendedNanoseconds: { } suspended }
             || now is not { HostTsc: { } hostTsc, MonotonicRawNanoseconds: { } rawNow, SuspendedNanoseconds: { } suspendedNow })
             return this;
         var asleep = TscArithmetic.Distance(suspended, suspendedNow);
         var passed = TscArithmetic.Distance(raw, rawNow) + asleep;
-        var byTsc = (double)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(then, hostTsc), now.TscKHz);
-        if (Math.Abs(byTsc - passed) <= RealTimeClock + (passed * Ppm / 1e6))
+        if (TscJudge.WentOn((double)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(then, hostTsc), now.TscKHz), passed))
             return this;
         var elapsed = passed + (long)TscArithmetic.NanosecondsIn(TscArithmetic.Distance(HostTsc, then), Host.TscKHz);
         var vcpus = Vcpus.Select(vcpu => new KvmVcpuTscState(

@@ -55,8 +55,16 @@ internal static class TscJudge
     {
         var byTsc = Nanoseconds(TscArithmetic.Distance(then.HostTsc ?? 0, now.HostTsc ?? 0), now.TscKHz);
         var byRaw = (double)TscArithmetic.Distance(then.MonotonicRawNanoseconds ?? 0, now.MonotonicRawNanoseconds ?? 0);
-        return Math.Abs(byTsc - byRaw) <= LeastNanoseconds + (Math.Abs(byRaw) * SlewingPpm / 1e6);
+        return Agree(byTsc, byRaw, LeastNanoseconds);
     }
+
+    /// <summary>Whether a TSC counted for as long as CLOCK_BOOTTIME did, also while its host slept: for how long that was the host's RTC tells, to a second or two.</summary>
+    /// <param name="byTsc">The time by the TSC, in nanoseconds.</param>
+    /// <param name="byBootTime">The time by CLOCK_BOOTTIME.</param>
+    public static bool WentOn(double byTsc, double byBootTime) => Agree(byTsc, byBootTime, 2e9);
+
+    private static bool Agree(double byTsc, double byKernel, double leastNanoseconds) =>
+        Math.Abs(byTsc - byKernel) <= leastNanoseconds + (Math.Abs(byKernel) * SlewingPpm / 1e6);
 
     /// <summary>What slewing, the errors that both readings of CLOCK_REALTIME may have, and a leap second explain.</summary>
     private static double Slack(KvmHostIdentity then, KvmHostIdentity now, double elapsed) => LeastNanoseconds

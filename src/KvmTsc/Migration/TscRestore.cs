@@ -113,7 +113,7 @@ public sealed class TscRestore
     {
         _ = Plan(_reading.Empty);
         if (_machine.VcpuIds.Count > 0)
-            _ = PlanWithoutMasterClock(_reading.Empty);
+            _ = PlanWithoutMasterClock(_reading.Empty, 0);
     }
 
     private void RefuseClocks()
@@ -174,11 +174,12 @@ public sealed class TscRestore
 
     private Applied ApplyWithoutMasterClock(IVMStop stop, TscSnapshot before)
     {
-        var (batch, around, clock, readBack, timing) = PlanWithoutMasterClock(before);
+        var held = HeldBack(before);
+        var (batch, around, clock, readBack, timing) = PlanWithoutMasterClock(before, held);
         stop.RunOrThrow(batch, _machine.Identity.Name);
         var after = timing.Read(batch, _machine, readBack.Read(batch));
         var set = batch.Read(clock);
-        return new Applied(before, after, (At(around.Before), At(around.After)), HeldBack(before));
+        return new Applied(before, after, (At(around.Before), At(around.After)), held);
 
         KvmClockData At(Slot<KvmMsr> tsc) => TimedClock.At(set, _machine, before.Vcpus[FirstVcpu].Offset, after.Vcpus[FirstVcpu].KHz, batch.Read(tsc).Data);
     }
@@ -269,13 +270,12 @@ public sealed class TscRestore
 
     /// <summary>All writes in the order of <see cref="AddWrites"/>, kvmclock between two readings of a guest TSC.</summary>
     private (IoctlBatch Batch, (Slot<KvmMsr> Before, Slot<KvmMsr> After) Around, Slot<KvmClockData> Clock, TscSnapshot.Pending ReadBack, TimedClock Timing) PlanWithoutMasterClock(
-        TscSnapshot before)
+        TscSnapshot before, ulong held)
     {
         var batch = new IoctlBatch();
         GuestTsc.AddWrites(batch, _machine.HostTsc, before, _state.Vcpus.Where(IsSupported).Select(vcpu => (vcpu.VcpuId, vcpu.TscKHz)));
         var earlier = batch.GetGuestTsc(FirstVcpu);
         TscUndo.ClockOf(batch, batch.Steps.Count + 1, before.Clock);
-        var held = HeldBack(before);
         batch.SetClock(ClockToSet(before, held));
         var clock = batch.GetClock();
         var later = batch.GetGuestTsc(FirstVcpu);

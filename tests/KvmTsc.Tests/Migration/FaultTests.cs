@@ -100,14 +100,14 @@ public sealed class FaultTests
     [Fact]
     public void What_fails_when_all_is_written_again_puts_back_what_was_written_first()
     {
-        var (all, none) = WrittenTwice(2, null);
+        var (all, none) = WrittenTwice(null);
         Assert.Null(none);
         var batches = all.Machine.Log.Where(ioctl => ioctl.IsWrite && !ioctl.IsAttempt).GroupBy(ioctl => ioctl.Batch).Where(batch => batch.Any(ioctl => ioctl.Request == KvmIoctl.SetClock)).ToArray();
         var again = batches[^1];
         Assert.Equal(3, batches.Length);
         foreach (var failing in again)
         {
-            var (run, exception) = WrittenTwice(2, failing.Number);
+            var (run, exception) = WrittenTwice(failing.Number);
             Refusal.AssertExplains(exception!, KvmErrorId.IoctlFailed);
             Assert.Contains("was put back", exception!.Message, StringComparison.Ordinal);
             Assert.Equal(run.Picture, run.Machine.Picture());
@@ -118,21 +118,21 @@ public sealed class FaultTests
     [Fact]
     public void Where_that_cannot_be_done_it_is_left_at_that()
     {
-        var (run, exception) = WrittenTwice(2, null, kHz: 1_100_000);
+        var (run, exception) = WrittenTwice(null, kHz: 1_100_000);
         Assert.Null(exception);
         Assert.NotEqual(run.Picture, run.Machine.Picture());
     }
 
     private static ((SimulatedMachine Machine, IReadOnlyList<SimulatedMachine.VcpuPicture> Picture) Run, KvmException? Exception) WrittenTwice(
-        int vcpus, int? failing, uint? kHz = null)
+        int? failing, uint? kHz = null)
     {
         var host = new SimulatedHost(HostSpec.Ordinary with { Scaling = TscScaling.Intel }, new SimulatedTime());
-        var source = new SimulatedMachine(host, [.. Enumerable.Range(0, vcpus)]);
+        var source = new SimulatedMachine(host, 0, 1);
         source.RunGuest();
         var state = KvmTscState.Save(source, force: false, CancellationToken.None);
         if (kHz is { } odd)
             state = state.With(vcpus: [state.Vcpus[0], new KvmVcpuTscState(1, state.Vcpus[1].OffsetTicks, odd, source.HostTsc.RatioFor(odd).Multiplier, host.FractionBits)]);
-        var machine = new SimulatedMachine(host, [.. Enumerable.Range(0, vcpus)]);
+        var machine = new SimulatedMachine(host, 0, 1);
         machine.RunGuest();
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => -1_000_000_000_000), force: true, CancellationToken.None);
         var picture = machine.Picture();
