@@ -199,7 +199,7 @@ function Wait-ToldOfAll([hashtable] $Watch, [string] $What, [string[]] $Name) {
 # Until its vCPUs' threads are held at their next entry into the guest.
 function Wait-Held([string] $Name) {
     Wait-Until "$Name is held" {
-        @(Get-KvmVcpu $Name -ErrorAction Ignore | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($processes[$Name].Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+        @(Get-KvmVcpu $Name -ErrorAction Ignore | Select-Held).Count -eq 2
     }
 }
 

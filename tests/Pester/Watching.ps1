@@ -80,10 +80,17 @@ function Wait-Grown([string] $Name) {
     Wait-Until 'its clocks can be told from those of a VM that begins' { (Read-Clock $Name).ClockNanoseconds -gt 8000000000 }
 }
 
+# The vCPUs whose threads are traced: not one whose thread is not known yet, or has ended.
+filter Select-Held {
+    if ($_.ThreadId -and (Select-String '^TracerPid:\s+[1-9]' "/proc/$($_.ProcessId)/task/$($_.ThreadId)/status" -Quiet -ErrorAction Ignore)) {
+        $_
+    }
+}
+
 # Waits until the vCPUs' threads of a QEMU that awaits a guest are held at their next entry into it.
 function Wait-Watched([object] $Qemu) {
     Wait-Until 'its vCPUs are watched' {
-        @(Get-KvmVcpu -ProcessId $Qemu.Process.Id | Where-Object { Select-String '^TracerPid:\s+[1-9]' "/proc/$($Qemu.Process.Id)/task/$($_.ThreadId)/status" -Quiet }).Count -eq 2
+        @(Get-KvmVcpu -ProcessId $Qemu.Process.Id | Select-Held).Count -eq 2
     }
 }
 

@@ -231,7 +231,7 @@ internal sealed class WatchedVM : IDisposable
                 }
                 catch (KvmException exception)
                 {
-                    End(exception.ErrorId == KvmErrorId.VcpuMismatch ? [] : Failed(exception), hasFailed: true);
+                    End(IsBusy(exception) ? [] : Failed(exception), hasFailed: true); // the look that follows tries again, and tells if that was in vain
                 }
                 catch (OperationCanceledException)
                 {

@@ -87,6 +87,19 @@ public sealed class ClockWatchTests(Programs programs)
         Assert.Equal(["Resumed"], resumed.Select(occurred => occurred.Event));
     }
 
+    [Fact]
+    public void A_VM_that_runs_when_another_traces_it_and_it_is_to_be_held_is_to_be_looked_at_and_refused_nothing_yet()
+    {
+        using var other = StartPausable();
+        using var vm = Pause(other);
+        Resume(other, vm);
+        Assert.Equal(0, LibC.Ptrace(LibC.PTRACE_SEIZE, other.Id, 0, 0)); // of no vCPU; until it ends
+        IReadOnlyList<KvmClockEvent>? told = null;
+        vm.Arm(events => Volatile.Write(ref told, events));
+        Assert.Empty(Until.True(() => Volatile.Read(ref told), events => events is not null)!);
+        Assert.True(vm.TakeFailureToHold());
+    }
+
     /// <summary>As where a VMM has much memory to fill before it creates vCPUs.</summary>
     [Fact]
     public void A_VM_that_had_no_vCPU_yet_when_it_was_found_is_watched_with_all_it_gets()
