@@ -10,5 +10,11 @@ namespace KvmTsc.PowerShell.Commands;
 public sealed class GetKvmClockCommand : VMCommand
 {
     /// <inheritdoc/>
-    protected override void Process(Machine machine) => WriteObject(GuestClock.Read(machine, Cancellation));
+    protected override void Process(Machine machine)
+    {
+        var clock = GuestClock.Read(machine, Cancellation);
+        if (GuestClock.DoubtOf(clock) is { } doubt)
+            WriteWarning(doubt);
+        WriteObject(clock);
+    }
 }

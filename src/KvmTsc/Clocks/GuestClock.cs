@@ -17,6 +17,13 @@ public static class GuestClock
         return new KvmClock(machine.Identity, batch.Read(clock), stopped);
     }
 
+    /// <summary>Why a reading of kvmclock tells nothing, null if it does tell.</summary>
+    public static string? DoubtOf(KvmClock clock) => new KvmClockData { Clock = clock.ClockNanoseconds, Flags = (uint)clock.Flags }.IsOfLostTsc ? LostTsc(clock.VMName) : null;
+
+    /// <summary>What became of the kvmclock that KVM tells of a VM.</summary>
+    internal static string LostTsc(string? vmName) =>
+        $"The TSC of the host began anew while it slept, and {vmName} has not run since: what KVM tells of its kvmclock until then, it computes from the TSC before.";
+
     /// <summary>
     /// Sets it: step 4 of the algorithm. With a CLOCK_REALTIME the kernel adds the real time that has passed since.
     /// </summary>

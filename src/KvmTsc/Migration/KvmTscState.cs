@@ -195,7 +195,7 @@ public sealed class KvmTscState
     /// <summary>The refusal of a clock that counts from a TSC that is no more.</summary>
     internal static KvmException LostTsc(string? vmName) => new(
         KvmErrorId.ClockWithoutTriple,
-        $"The TSC of the host began anew while it slept, and {vmName} has not run since: what KVM tells of its kvmclock until then, it computes from the TSC before.",
+        GuestClock.LostTsc(vmName),
         "Let the VM run first. To give it the clocks that it had before, restore them when it is resumed: Restore-KvmTscState -AtResume.");
 
     private static void RequireTriple(Machine machine, TscSnapshot snapshot)

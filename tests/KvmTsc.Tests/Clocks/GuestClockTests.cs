@@ -112,4 +112,14 @@ public sealed class GuestClockTests
         Refusal.Of(_machine, KvmErrorId.InvalidValue, () => GuestClock.Set(_machine, 1UL << 61, null, force: true, CancellationToken.None));
         Refusal.Of(_machine, KvmErrorId.InvalidValue, () => GuestClock.Preview(_machine, ulong.MaxValue, null, force: true, CancellationToken.None));
     }
+
+    [Theory]
+    [InlineData(1UL << 61, KvmClockFlags.Realtime | KvmClockFlags.HostTsc, true)]
+    [InlineData((1UL << 61) - 1, KvmClockFlags.Realtime | KvmClockFlags.HostTsc, false)]
+    [InlineData(1UL << 61, KvmClockFlags.None, false)] // is not computed from a TSC of before
+    public void A_kvmclock_of_centuries_is_doubted_where_it_was_computed_from_the_TSC(ulong clock, KvmClockFlags flags, bool isDoubted)
+    {
+        var doubt = GuestClock.DoubtOf(new KvmClock("web01", 12, "12:3", clock, 1, 1, flags, 0));
+        Assert.Equal(isDoubted, doubt?.Contains("web01 has not run since", StringComparison.Ordinal) ?? false);
+    }
 }
