@@ -151,14 +151,14 @@ function Measure-LostTime($From, $To, $HostFrom, $HostTo) {
     $lost
 }
 
-# Whether a clock and the TSC parted by more than the tolerance. The guest takes the rate between them for what it was before, and tolerates 2 ppm. A line without both of its samples
+# Whether a clock and the TSC parted by more than the tolerance, and than the restore said that it left. The guest takes the rate between them for what it was before, and tolerates 2 ppm. A line without both of its samples
 # tells nothing: whoever wrote it was ended meanwhile, as the process of a snapshot is that is reverted to.
-function Test-Apart([string] $Line, [decimal] $TolerancePpm) {
+function Test-Apart([string] $Line, [decimal] $TolerancePpm, [decimal] $ToldNanoseconds) {
     if ($Line -notmatch '^apart (?<clock>\w+) (?<by>-?\d+) ') {
         return $false
     }
     $passed = @([regex]::Matches($Line, " $($Matches.clock)=(\d+)").ForEach({ [decimal] $_.Groups[1].Value }))
-    $passed.Count -eq 2 -and [Math]::Abs([decimal] $Matches.by) -gt 2000 + ($passed[1] - $passed[0]) * $TolerancePpm / 1000000
+    $passed.Count -eq 2 -and [Math]::Abs([decimal] $Matches.by) -gt 2000 + $ToldNanoseconds + ($passed[1] - $passed[0]) * $TolerancePpm / 1000000
 }
 
 # How one of a host's clocks goes, in ns per tick of its TSC, by the two readings that a witness has.
@@ -200,7 +200,9 @@ function Compare-GuestClock {
         [Parameter(Mandatory)] [decimal] $Resumed,
         [switch] $OnAnotherHost,
         [decimal] $ToleranceNanoseconds = 5000,
-        [decimal] $TolerancePpm = 0.2
+        [decimal] $TolerancePpm = 0.2,
+        # By how much its kvmclock was said to be off since: it parted from the TSC by that.
+        [decimal] $ToldNanoseconds = 0
     )
     $place = Find-Place -Before $Before -After $After -OnAnotherHost $OnAnotherHost
     $rate = ($place.Host.Real - $Before.Host.Real) / ($place.Host.Tsc - $Before.Host.Tsc)
@@ -229,7 +231,7 @@ function Compare-GuestClock {
         Samples      = $lived.Count + $moved.Count
         WrongSamples = $lived.Where({ $_.Wrong }).Count + $moved.Count
         Backwards    = @($After.Log -match '^back ').Count
-        Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm }).Count
+        Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm $ToldNanoseconds }).Count
 
         # By how much CLOCK_REALTIME was off, in ns, at seconds since it was stopped.
         Course       = @(foreach ($sample in @($old) + $lived | Where-Object { $_.Kind -eq 'second' -and $_.Thread -eq 0 }) {

@@ -88,12 +88,15 @@ function Get-Correction($Restored, $Told) {
 What Compare-GuestClock is to let a guest be off by.
 #>
 function Get-Tolerance([Parameter(Mandatory)] [hashtable] $Correction, [bool] $OnAnotherHost) {
+    $residual = [Math]::Abs($Correction.Residual)
     $OnAnotherHost ? @{
         OnAnotherHost        = $true
         ToleranceNanoseconds = $Correction.Bound + $JudgeNanoseconds
         TolerancePpm         = $JudgePpm
+        ToldNanoseconds      = $residual
     } : @{
-        ToleranceNanoseconds = [Math]::Abs($Correction.Residual) + $ReadingNanoseconds # that it is off by as much has been told
+        ToleranceNanoseconds = $residual + $ReadingNanoseconds # that it is off by as much has been told
+        ToldNanoseconds      = $residual
     }
 }
 

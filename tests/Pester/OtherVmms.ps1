@@ -120,6 +120,7 @@ function Get-Loss([string] $Name) {
             SetClock  = $log.SetClockTicks * 1000000 / [decimal] $frequency.HostTscKHz
             Stopped   = $vcpu.Stopped
             Backwards = $vcpu.Backwards
+            Events    = @($vcpu.Events | Select-Object -Last 5)
         }
     }
 }
@@ -130,11 +131,12 @@ function Assert-Loss([object[]] $Loss, [string] $Clock, [string] $What) {
     foreach ($vcpu in $Loss) {
         $tolerance = 30000 + $vcpu.Away * 1e-6
         $lost = $vcpu.$What
+        $because = "all that it saw is $($vcpu | ConvertTo-Json -Compress)"
         switch ($Clock) {
-            None { [math]::Abs($lost) | Should-BeLessThan $tolerance }
-            Near { [math]::Abs($lost) | Should-BeLessThan ($tolerance + $vcpu.SetClock) } # by as much as KVM reads the TSC and CLOCK_REALTIME apart
-            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 10)) } # a VMM takes its time from one reading to the other
-            More { $lost | Should-BeGreaterThan $vcpu.Away }
+            None { [math]::Abs($lost) | Should-BeLessThan $tolerance -Because $because }
+            Near { [math]::Abs($lost) | Should-BeLessThan ($tolerance + $vcpu.SetClock) -Because $because } # by as much as KVM reads the TSC and CLOCK_REALTIME apart
+            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 10)) -Because $because } # a VMM takes its time from one reading to the other
+            More { $lost | Should-BeGreaterThan $vcpu.Away -Because $because }
         }
     }
 }

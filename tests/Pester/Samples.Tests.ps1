@@ -81,9 +81,10 @@ Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them'
         [math]::Abs($verdict.StoppedMonotonic - 19e9) | Should-BeLessThan 40000
     }
 
-    It 'takes a line for clocks that parted, where it has both samples' {
+    It 'takes a line for clocks that parted, where it has both samples, and they parted by more than was told' {
         $one, $other = (Get-Line -At 30e9 -Read 5000), (Get-Line -At 31e9 -Read 5000) -replace '^second '
         $log = @((Get-Line -At 32e9 -Read 5000), "apart real 60000 $one | $other", "apart real 60000 $one | thread=0 cpu=0 number=2 tsc=31", 'apart real 6', 'apart real 1000 $one | $other')
         (Compare-GuestClock -Before $before -After (Get-Witness -Log $log -At 34e9) -Stopped 19e9 -Resumed 25e9).Apart | Should-Be 1
+        (Compare-GuestClock -Before $before -After (Get-Witness -Log $log -At 34e9) -Stopped 19e9 -Resumed 25e9 -ToldNanoseconds 59000).Apart | Should-Be 0
     }
 }
