@@ -231,7 +231,7 @@ function Compare-GuestClock {
         Samples      = $lived.Count + $moved.Count
         WrongSamples = $lived.Where({ $_.Wrong }).Count + $moved.Count
         Backwards    = @($After.Log -match '^back ').Count
-        Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart $_ $TolerancePpm $ToldNanoseconds }).Count
+        Apart        = @($After.Log -match '^apart ' | Where-Object { Test-Apart -Line $_ -TolerancePpm $TolerancePpm -ToldNanoseconds $ToldNanoseconds }).Count
 
         # By how much CLOCK_REALTIME was off, in ns, at seconds since it was stopped.
         Course       = @(foreach ($sample in @($old) + $lived | Where-Object { $_.Kind -eq 'second' -and $_.Thread -eq 0 }) {
