@@ -151,8 +151,8 @@ function Measure-LostTime($From, $To, $HostFrom, $HostTo) {
     $lost
 }
 
-# Whether a clock and the TSC parted by more than the tolerance, and than the restore said that it left. The guest takes the rate between them for what it was before, and tolerates 2 ppm. A line without both of its samples
-# tells nothing: whoever wrote it was ended meanwhile, as the process of a snapshot is that is reverted to.
+# Whether a clock and the TSC parted by more than the tolerance and what the restore said that it left. The guest takes the rate between them for what it was before, and tolerates
+# 2 ppm. A line without both of its samples tells nothing: whoever wrote it was ended meanwhile, as the process of a snapshot is that is reverted to.
 function Test-Apart([string] $Line, [decimal] $TolerancePpm, [decimal] $ToldNanoseconds) {
     if ($Line -notmatch '^apart (?<clock>\w+) (?<by>-?\d+) ') {
         return $false
@@ -201,7 +201,7 @@ function Compare-GuestClock {
         [switch] $OnAnotherHost,
         [decimal] $ToleranceNanoseconds = 5000,
         [decimal] $TolerancePpm = 0.2,
-        # By how much its kvmclock was said to be off since: it parted from the TSC by that.
+        # By how much its kvmclock was said to be off since: its samples may be off by that too, and it parted from the TSC by that.
         [decimal] $ToldNanoseconds = 0
     )
     $place = Find-Place -Before $Before -After $After -OnAnotherHost $OnAnotherHost
@@ -212,7 +212,7 @@ function Compare-GuestClock {
     $line = Measure-ClockLine $old -Later $resumedAt
     $new = @(ConvertFrom-ClockLog -Line $After.Log -Offset $After.Offsets[0] -Place $place)
     foreach ($sample in $new) {
-        Measure-Distance -Line $line -Sample $sample -ToleranceNanoseconds $ToleranceNanoseconds -TolerancePpm $TolerancePpm
+        Measure-Distance -Line $line -Sample $sample -ToleranceNanoseconds ($ToleranceNanoseconds + $ToldNanoseconds) -TolerancePpm $TolerancePpm
     }
     # A sample that seems to be from when the guest stood still is one that a later change of the offset has moved there.
     $lived = $new.Where({ $_.Tsc[3] -ge $resumedAt })

@@ -7,7 +7,6 @@ Import-Module "$PSScriptRoot/Qemu.psm1", "$PSScriptRoot/ClockLog.psm1" -Verbose:
 
 $SecondsBefore = 7 # for the guest's rates, to a ten-millionth
 $SecondsAfter = 3
-$ReadingNanoseconds = 5000 # that the clocks of one host's guest may be off by beyond what was told
 $JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
 $JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
@@ -88,15 +87,12 @@ function Get-Correction($Restored, $Told) {
 What Compare-GuestClock is to let a guest be off by.
 #>
 function Get-Tolerance([Parameter(Mandatory)] [hashtable] $Correction, [bool] $OnAnotherHost) {
-    $residual = [Math]::Abs($Correction.Residual)
     $OnAnotherHost ? @{
         OnAnotherHost        = $true
         ToleranceNanoseconds = $Correction.Bound + $JudgeNanoseconds
         TolerancePpm         = $JudgePpm
-        ToldNanoseconds      = $residual
     } : @{
-        ToleranceNanoseconds = $residual + $ReadingNanoseconds # that it is off by as much has been told
-        ToldNanoseconds      = $residual
+        ToldNanoseconds = [Math]::Abs($Correction.Residual)
     }
 }
 
