@@ -1,4 +1,4 @@
-// The only program of the lab's guest, its first process: one thread per vCPU reads the guest's clocks in a tight loop, and reports what
+// The only program of the lab's guest, its first process: one thread per vCPU reads the guest's clocks over and over, and reports what
 // a jump of time leaves behind. Reports go to QEMU's debug console, requests arrive by the first serial port, which also is the kernel's
 // console. On a host, `clocklog host` prints that machine's clocks.
 //
@@ -47,6 +47,7 @@ static const char *const clock_names[CLOCKS + 1] = {"real", "mono", "boot", "tsc
 
 static const uint64_t gap_ns = 200 * 1000 * 1000; // longer than a busy host keeps a vCPU waiting, mostly
 static const uint64_t second_ns = 1000 * 1000 * 1000;
+static const uint64_t burst_ns = 2 * 1000 * 1000, period_ns = 20 * 1000 * 1000;
 
 struct sample {
     int thread;
@@ -299,6 +300,17 @@ static void follow_line(struct line *line, const struct sample *sample) {
     }
 }
 
+// Reading without end would leave its host's processors to nothing else: after a burst a thread rests until the next period begins, which is one moment for
+// all threads, so that what their vCPUs read is compared all the same. Returns when its burst began.
+static uint64_t rest_after_burst(uint64_t began, uint64_t now) {
+    if (now - began < burst_ns) // unsigned: a clock that went back ends it
+        return began;
+    uint64_t next = (now / period_ns + 1) * period_ns;
+    struct timespec at = {next / second_ns, next % second_ns};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+    return read_clock(CLOCK_MONOTONIC);
+}
+
 static void *run_loop(void *argument) {
     int thread = (int)(intptr_t)argument;
     pin(thread);
@@ -309,8 +321,9 @@ static void *run_loop(void *argument) {
     learn_line(&line, &sample);
     running++;
 
-    uint64_t next = sample.ns[MONOTONIC];
+    uint64_t next = sample.ns[MONOTONIC], burst = next;
     for (;;) {
+        burst = rest_after_burst(burst, sample.ns[MONOTONIC]);
         previous = sample;
         take_sample(&sample, seen);
         if (moves_tsc)

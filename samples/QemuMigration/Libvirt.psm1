@@ -152,7 +152,7 @@ function Connect-Domain([Parameter(Mandatory)] $Guest) {
     # QEMU reads from a terminal that somebody has open, and looks once a second whether anybody has.
     $stream = [IO.FileStream]::new("$(virsh ttyconsole $Guest.Name)".Trim(), 'Open', 'Write', 'ReadWrite', 0)
     $Guest.Console = $stream | Add-Member Send -MemberType ScriptMethod -PassThru -Value { param([byte[]] $Bytes) $this.Write($Bytes) }
-    # The guest's loops never rest: niced, they leave the processors to libvirt, and to those who watch them.
+    # The guest's loops rest little: niced, they leave the processors to libvirt, and to those who watch them.
     renice -n 19 -p (Get-KvmVcpu -ProcessId $Guest.Process.Id).ThreadId | Out-Null
 }
 

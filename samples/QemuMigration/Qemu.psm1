@@ -8,7 +8,8 @@ $ErrorActionPreference = 'Stop'
 $Guests = @{} # by their names, what this module here knows of those that it started
 $Patience = [timespan]::FromMinutes(10) # an emulated host that shares its processors is slow
 $PollMilliseconds = 500 # on an emulated host it is looking that takes the time
-$SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on rcupdate.rcu_cpu_stall_suppress_at_boot=1'
+# A microvm has no CMOS clock, and Linux would look for it for some 10 s of an emulated host, or 20.
+$SlowPart = 'mitigations=off nokaslr audit=0 apparmor=0 cryptomgr.notests no_timer_check init_on_alloc=0 noxsave random.trust_cpu=on rcupdate.rcu_cpu_stall_suppress_at_boot=1 initcall_blacklist=cmos_init'
 
 <#
 .SYNOPSIS
@@ -99,7 +100,7 @@ function Open-Qemu {
         $guest.Writer.AutoFlush = $true
         $null = $guest.Reader.ReadLine() # the greeting
         $null = Invoke-Qmp $guest qmp_capabilities
-        # The guest's loops never rest: niced, they leave the processors to QEMU's other threads, and to those who watch them.
+        # The guest's loops rest little: niced, they leave the processors to QEMU's other threads, and to those who watch them.
         renice -n 19 -p @((Invoke-Qmp $guest query-cpus-fast).'thread-id') | Out-Null
         $guest
     }
