@@ -16,6 +16,15 @@ function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = 
     }
 }
 
+# Resets one, whose firmware, which finds itself in memory as it left it, resets it once more, some time later, and begins anew then.
+function Reset-Watched([object] $Qemu) {
+    $firmware = "$TestDrive/$($Qemu.Name).firmware"
+    $ends = { @(Select-String 'No bootable device' $firmware).Count }
+    $before = & $ends
+    $null = Invoke-Qmp $Qemu system_reset
+    Wait-Until 'the firmware gives up again' { (& $ends) -gt $before }
+}
+
 # Watches in the background, until Close-Watch, or Close-OpenWatch where a test has failed: two would take from each other what they wait for. What is known is kept for itself alone, if nothing else is said.
 function Open-Watch([hashtable] $Given = @{}) {
     if (-not $Given.ContainsKey('StatePath')) {
