@@ -3,7 +3,7 @@
 .SYNOPSIS
 Has virsh take a domain's guest away and bring it back, without KvmTsc and with it, and has the guest's own clocks tell what it cost.
 .DESCRIPTION
-The guest is a Linux whose two vCPUs read their clocks in a tight loop (lab/guest), in a domain as libvirt makes it, AppArmor and sandbox included. Operations:
+The guest is a Linux whose two vCPUs read their clocks over and over (lab/guest), in a domain as libvirt makes it, AppArmor and sandbox included. Operations:
 
 Suspend      virsh suspend, virsh resume
 Save         virsh save, virsh restore

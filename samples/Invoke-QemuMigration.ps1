@@ -3,7 +3,7 @@
 .SYNOPSIS
 Migrates a running QEMU/KVM guest, once without and once with KvmTsc, and has the guest's own clocks tell what it cost.
 .DESCRIPTION
-The guest is a Linux whose two vCPUs read their clocks in a tight loop (lab/guest). It is stopped and resumed in one of these ways:
+The guest is a Linux whose two vCPUs read their clocks over and over (lab/guest). It is stopped and resumed in one of these ways:
 
 Migrate        live, by QMP, into a second QEMU; it is stopped while that is under way, and continued at the destination
 LiveMigrate    live, by QMP, into a second QEMU; QEMU itself stops and resumes it

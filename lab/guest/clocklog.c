@@ -1,5 +1,5 @@
-// The only program of the lab's guest, its first process: one thread per vCPU reads the guest's clocks over and over, and reports what
-// a jump of time leaves behind. Reports go to QEMU's debug console, requests arrive by the first serial port, which also is the kernel's
+// The only program of the lab's guest, its first process: one thread per vCPU reads the guest's clocks over and over, in bursts or without a rest, and
+// reports what a jump of time leaves behind. Reports go to QEMU's debug console, requests arrive by the first serial port, which also is the kernel's
 // console. On a host, `clocklog host` prints that machine's clocks.
 //
 // Lines, one event each, times in nanoseconds, TSC values in ticks:
@@ -12,6 +12,7 @@
 //   log LEVEL MICROSECONDS TEXT            the answer to `log`: the kernel's messages that are warnings or worse, or about clocks;
 //   end log                                the last line of that answer
 //   clocksource NAME                       the answer to `clocksource`
+//                                          `busy` has no answer: from then on the loops do not rest, until `rest`
 //   moved tsc VCPUS                        the answer to `move-tsc TICKS CPU...`: so many wrote IA32_TSC, which now is by TICKS more;
 //                                          of samples nothing is reported any more
 //
@@ -300,10 +301,13 @@ static void follow_line(struct line *line, const struct sample *sample) {
     }
 }
 
+static atomic_bool rests = true;
+
 // Reading without end would leave its host's processors to nothing else: after a burst a thread rests until the next period begins, which is one moment for
-// all threads, so that what their vCPUs read is compared all the same. Returns when its burst began.
+// all threads, so that what their vCPUs read is compared all the same. Returns when its burst began. Who takes the guest away has it busy before, so that it is
+// reading when it comes back.
 static uint64_t rest_after_burst(uint64_t began, uint64_t now) {
-    if (now - began < burst_ns) // unsigned: a clock that went back ends it
+    if (!rests || now - began < burst_ns) // unsigned: a clock that went back ends it
         return began;
     uint64_t next = (now / period_ns + 1) * period_ns;
     struct timespec at = {next / second_ns, next % second_ns};
@@ -433,6 +437,8 @@ static void answer(const char *request) {
         report_log();
     } else if (!strcmp(request, "clocksource")) {
         report_clocksource("clocksource");
+    } else if (!strcmp(request, "busy") || !strcmp(request, "rest")) {
+        rests = *request == 'r';
     } else if (!strncmp(request, "move-tsc ", 9)) {
         load_msr_module();
         move_tscs(request + 9);

@@ -296,10 +296,11 @@ function Sync-GuestLog([Parameter(Mandatory)] $Guest) {
 
 <#
 .SYNOPSIS
-Asks the guest what it takes its time from, and for its kernel's warnings and messages about clocks: once for what is received of its log.
+Asks the guest what it takes its time from, and for its kernel's warnings and messages about clocks: once for what is received of its log. From then on it
+reads its clocks in bursts, or, busy, without a rest.
 #>
-function Get-GuestReport([Parameter(Mandatory)] $Guest) {
-    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("clocksource`nlog`n"))
+function Get-GuestReport([Parameter(Mandatory)] $Guest, [switch] $Busy) {
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("$($Busy ? 'busy' : 'rest')`nclocksource`nlog`n"))
     Wait-GuestLog $Guest '^end log'
     $answer = @(Get-GuestLog $Guest)
     @{

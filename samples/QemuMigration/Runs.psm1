@@ -49,16 +49,17 @@ function Close-ClockWatch([Parameter(Mandatory)] $Watch) {
 <#
 .SYNOPSIS
 What is known of a guest and its host after some seconds of the guest's, more of them before it is taken away, and what it has logged since it was known last.
+When it is taken away it is busy, so that it reads its clocks at once when it is back.
 #>
 function Watch-Guest([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Image, [switch] $Before, [switch] $FromNow) {
-    Use-Guest $Guest -Arguments $Image, ($Before ? $SecondsBefore : $SecondsAfter), $FromNow.IsPresent {
-        param($there, $image, $seconds, $fromNow)
+    Use-Guest $Guest -Arguments $Image, ($Before ? $SecondsBefore : $SecondsAfter), $FromNow.IsPresent, $Before.IsPresent {
+        param($there, $image, $seconds, $fromNow, $before)
         $earlier = Read-HostClock $image
-        $before = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
+        $known = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
         foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
+            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $known
         }
-        $report = Get-GuestReport $there
+        $report = Get-GuestReport $there -Busy:$before
         @{
             ClockSource = $report.ClockSource
             Messages    = $report.Messages

@@ -256,7 +256,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
     It 'leaves a guest alone that is reset' {
         $watch = Open-Watch @{ Correct = $true; Confirm = $false }
         $offset = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks[0]
-        Reset-Watched $qemu
+        Invoke-Reset $qemu
         (Wait-Told $watch TscMoved).Reason | Should-Be 'Its guest was reset, or somebody set its TSC.'
         $new = (Get-KvmVcpuTscOffset qemu01 -NoStop).OffsetTicks
         $new[0] | Should-BeLessThan $offset
@@ -356,7 +356,7 @@ Describe 'Watch-KvmClock' -Tag Kvm {
         Add-SnapshotDisk $saved
         Wait-Grown snapshot02
         Save-Snapshot $saved
-        Reset-Watched $saved
+        Invoke-Reset $saved
         $watch = Open-Watch @{ Name = 'snapshot*'; Correct = $true; Confirm = $false }
         $before = Read-Clock snapshot02
         Restore-Snapshot $saved

@@ -17,7 +17,7 @@ function Open-Watched([string] $Name, [string] $Incoming, [string] $Directory = 
 }
 
 # Resets one, whose firmware, which finds itself in memory as it left it, resets it once more, some time later, and begins anew then.
-function Reset-Watched([object] $Qemu) {
+function Invoke-Reset([object] $Qemu) {
     $firmware = "$TestDrive/$($Qemu.Name).firmware"
     $ends = { @(Select-String 'No bootable device' $firmware).Count }
     $before = & $ends

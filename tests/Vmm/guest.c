@@ -1,4 +1,4 @@
-// The guest of the stand-in VMM: 64 bits, no operating system. Each vCPU reads its clocks ten times a second, logs what is wrong with them, and halts until its
+// The guest of the stand-in VMM: 64 bits, no operating system. Each vCPU reads its clocks fifty times a second, logs what is wrong with them, and halts until its
 // TSC-deadline timer wakes it. It has no device: its log is in its memory.
 //
 // Compiled with -mgeneral-regs-only -fPIC; whatever it needs is in this section.

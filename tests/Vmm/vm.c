@@ -164,7 +164,7 @@ void start_guest(int id)
     sregs.tr = (struct kvm_segment){ .base = GUEST_TSS, .limit = 103, .selector = 24, .type = 11, .present = 1 };
     sregs.gdt = (struct kvm_dtable){ .base = GUEST_GDT, .limit = 31 };
     sregs.idt = (struct kvm_dtable){ .base = GUEST_IDT, .limit = 0xFFF };
-    *(uint32_t *)(memory + GUEST_NAP) = get_tsc_khz(id) * 100; // 100 ms
+    *(uint32_t *)(memory + GUEST_NAP) = get_tsc_khz(id) * 20; // 20 ms
     CALL(vcpus[id].fd, KVM_SET_SREGS, &sregs);
     CALL(vcpus[id].fd, KVM_SET_REGS, &regs);
     CALL(vcpus[id].fd, KVM_SET_MP_STATE, &runnable);
