@@ -249,16 +249,21 @@ function Wait-Migration([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [s
     }
 }
 
+# Adds to Lines what the guest has logged meanwhile, the unfinished line left out.
+function Read-GuestLog($Guest) {
+    $lines = $Guest.Lines
+    $lines.AddRange(($Guest.Unfinished + $Guest.Log.ReadToEnd()).Split("`n"))
+    $Guest.Unfinished = $lines[-1]
+    $lines.RemoveAt($lines.Count - 1)
+}
+
 <#
 .SYNOPSIS
 The lines of the guest's log since they were last received, the unfinished one left out.
 #>
 function Get-GuestLog([Parameter(Mandatory)] $Guest) {
-    $lines = $Guest.Lines
-    $lines.AddRange(($Guest.Unfinished + $Guest.Log.ReadToEnd()).Split("`n"))
-    $Guest.Unfinished = $lines[-1]
-    $lines.RemoveAt($lines.Count - 1)
-    $lines
+    Read-GuestLog $Guest
+    $Guest.Lines
 }
 
 <#
@@ -272,11 +277,18 @@ function Receive-GuestLog([Parameter(Mandatory)] $Guest) {
 
 <#
 .SYNOPSIS
-Waits until as many lines of the guest's log match, the first ones left out.
+Waits until as many lines of the guest's log match, the first ones left out. Each is looked at once: a guest whose host is busy logs many, and looking at them all again keeps it from the rest.
 #>
 function Wait-GuestLog([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Pattern, [int] $Count = 1, [int] $Skip = 0) {
+    $seen = @{ Lines = $Skip; Matches = 0 }
     try {
-        Wait-Until "$($Guest.Name) logs $Pattern" { @(@(Get-GuestLog $Guest | Select-Object -Skip $Skip) -match $Pattern).Count -ge $Count }
+        Wait-Until "$($Guest.Name) logs $Pattern" {
+            Read-GuestLog $Guest
+            while ($seen.Lines -lt $Guest.Lines.Count) {
+                $seen.Matches += $Guest.Lines[$seen.Lines++] -match $Pattern
+            }
+            $seen.Matches -ge $Count
+        }
     }
     catch {
         throw (@("$_ Its log and its console end with:") + (Get-GuestLog $Guest | Select-Object -Last 10) + (Get-Content $Guest.Messages -Tail 10) -join "`n")
@@ -300,7 +312,8 @@ Asks the guest what it takes its time from, and for its kernel's warnings and me
 reads its clocks in bursts, or, busy, without a rest.
 #>
 function Get-GuestReport([Parameter(Mandatory)] $Guest, [switch] $Busy) {
-    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes("$($Busy ? 'busy' : 'rest')`nclocksource`nlog`n"))
+    $requests = $Busy ? 'clocksource', 'log', 'busy' : 'rest', 'clocksource', 'log' # it answers sooner while it rests
+    $null = $Guest.Console.Send([Text.Encoding]::ASCII.GetBytes(($requests -join "`n") + "`n"))
     Wait-GuestLog $Guest '^end log'
     $answer = @(Get-GuestLog $Guest)
     @{
