@@ -253,10 +253,10 @@ function Invoke-Tier([hashtable[]] $Tier) {
     }
 }
 
-# Runs commands, one more at once than there are CPUs, since each waits at times, each on an emulated host of its own; on a KVM host, which they would share, one by
-# one. One that mostly waits, for hosts of its own, runs beside them. Tells how far they are, and returns a count of each as it ends.
+# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one. One
+# that mostly waits, for hosts of its own, runs beside them. Tells how far they are, and returns a count of each as it ends.
 function Invoke-AllTier([hashtable[]] $Tier) {
-    $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount + 1 : 1
+    $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
     Write-News "Running $($Tier.Count) tiers of tests, $atOnce at once"
     $waiting = [Collections.Generic.Queue[hashtable]]::new([hashtable[]] $Tier.Where({ -not $_['OnlyWaits'] }))
     $running = [Collections.Generic.List[object]]::new()
