@@ -437,8 +437,10 @@ static void answer(const char *request) {
         report_log();
     } else if (!strcmp(request, "clocksource")) {
         report_clocksource("clocksource");
-    } else if (!strcmp(request, "busy") || !strcmp(request, "rest")) {
-        rests = *request == 'r';
+    } else if (!strcmp(request, "busy")) {
+        rests = false;
+    } else if (!strcmp(request, "rest")) {
+        rests = true;
     } else if (!strncmp(request, "move-tsc ", 9)) {
         load_msr_module();
         move_tscs(request + 9);

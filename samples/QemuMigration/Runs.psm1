@@ -53,13 +53,13 @@ When it is taken away it is busy, so that it reads its clocks at once when it is
 #>
 function Watch-Guest([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Image, [switch] $Before, [switch] $FromNow) {
     Use-Guest $Guest -Arguments $Image, ($Before ? $SecondsBefore : $SecondsAfter), $FromNow.IsPresent, $Before.IsPresent {
-        param($there, $image, $seconds, $fromNow, $before)
+        param($there, $image, $seconds, $fromNow, $busy)
         $earlier = Read-HostClock $image
-        $known = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
+        $before = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
         foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $known
+            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
         }
-        $report = Get-GuestReport $there -Busy:$before
+        $report = Get-GuestReport $there -Busy:$busy
         @{
             ClockSource = $report.ClockSource
             Messages    = $report.Messages
