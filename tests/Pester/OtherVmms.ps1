@@ -135,7 +135,7 @@ function Assert-Loss([object[]] $Loss, [string] $Clock, [string] $What) {
         switch ($Clock) {
             None { [math]::Abs($lost) | Should-BeLessThan $tolerance -Because $because }
             Near { [math]::Abs($lost) | Should-BeLessThan ($tolerance + $vcpu.SetClock) -Because $because } # by as much as KVM reads the TSC and CLOCK_REALTIME apart
-            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 4)) -Because $because } # a VMM takes its time from one reading to the other
+            Pause { [math]::Abs($lost - $vcpu.Away) | Should-BeLessThan ([math]::Max(400000000d, $vcpu.Away / 10)) -Because $because } # a VMM takes its time from one reading to the other
             More { $lost | Should-BeGreaterThan $vcpu.Away -Because $because }
         }
     }
