@@ -44,7 +44,7 @@ struct runner {
 
 struct snapshot {
     uint64_t vcpu_count;
-    struct kvm_clock_data clock;
+    struct vm_clock clock;
     struct vcpu_state vcpus[GUEST_MOST_VCPUS];
 };
 
@@ -263,14 +263,14 @@ static void firecracker_restore(const struct request *request)
     for (int i = 0; i < vcpu_count; i++) {
         const struct vcpu_state *state = &snapshot.vcpus[i];
         restore_registers(i, state);
-        set_msr(i, MSR_TSC, state->tsc);
+        restore_tsc(i, state);
         set_msr(i, MSR_KVM_SYSTEM_TIME, state->system_time);
         set_msr(i, MSR_TSC_DEADLINE, state->tsc_deadline);
         restore_events(i, state);
         told_stopped = tell_stopped(vcpus[i].fd);
     }
-    uint32_t flags = options.older ? snapshot.clock.flags & ~(uint32_t)KVM_CLOCK_TSC_STABLE : request->by_realtime ? KVM_CLOCK_REALTIME : 0;
-    set_clock(snapshot.clock.clock, flags, snapshot.clock.realtime);
+    uint32_t flags = options.older ? snapshot.clock.data.flags & ~(uint32_t)KVM_CLOCK_TSC_STABLE : request->by_realtime ? KVM_CLOCK_REALTIME : 0;
+    set_clock(&snapshot.clock, flags);
     firecracker_start();
     if (request->resumes)
         order_all(DO_RESUME);
@@ -279,7 +279,7 @@ static void firecracker_restore(const struct request *request)
 // --- cloud-hypervisor
 
 static _Atomic uint32_t pause_signalled;
-static struct kvm_clock_data saved_clock;
+static struct vm_clock saved_clock;
 static bool has_saved_clock;
 
 // A thread that is to pause enters KVM once more, to finish what the guest had begun, and parks.
@@ -338,7 +338,7 @@ static void cloud_hypervisor_pause(void)
 static void cloud_hypervisor_resume(void)
 {
     if (has_saved_clock)
-        set_clock(saved_clock.clock, options.older ? 0 : saved_clock.flags | KVM_CLOCK_REALTIME, saved_clock.realtime);
+        set_clock(&saved_clock, options.older ? 0 : saved_clock.data.flags | KVM_CLOCK_REALTIME);
     pause_signalled = 0;
     wake_all(&pause_signalled);
     for (int i = 0; i < vcpu_count; i++)
@@ -365,7 +365,7 @@ static void cloud_hypervisor_restore(const struct request *request)
         const struct vcpu_state *state = &snapshot.vcpus[i];
         restore_registers(i, state);
         set_tsc_khz(i, state->tsc_khz);
-        set_msr(i, MSR_TSC, state->tsc);
+        restore_tsc(i, state);
         set_msr(i, MSR_KVM_SYSTEM_TIME, state->system_time);
         set_msr(i, MSR_TSC_DEADLINE, state->tsc_deadline);
         restore_events(i, state);
@@ -416,7 +416,7 @@ static void *crosvm_vcpu(void *argument)
         case DO_RESTORE:
             restore_registers(runner->id, state);
             if (get_msr(runner->id, MSR_TSC) != state->tsc)
-                set_msr(runner->id, MSR_TSC, state->tsc);
+                restore_tsc(runner->id, state);
             if (get_msr(runner->id, MSR_TSC_DEADLINE) != state->tsc_deadline)
                 set_msr(runner->id, MSR_TSC_DEADLINE, state->tsc_deadline);
             if (get_msr(runner->id, MSR_KVM_SYSTEM_TIME) != state->system_time)
@@ -461,7 +461,7 @@ static void crosvm_pause(void)
 static void crosvm_resume(void)
 {
     if (has_saved_clock)
-        set_clock(saved_clock.clock, 0, 0);
+        set_clock(&saved_clock, 0);
     order_all(DO_RESUME);
 }
 
@@ -551,12 +551,13 @@ static const struct vmm *vmm;
 
 static void answer_log(struct answer *answer)
 {
-    say(answer, "kvmclock_ctrl %d\nset_clock %" PRIu64 "\n", told_stopped, set_clock_ticks);
+    say(answer, "kvmclock_ctrl %d\nset_clock %" PRIu64 "\nclock_away %" PRIu64 " %" PRIu64 "\n", told_stopped, set_clock_ticks, clock_away.from, clock_away.to);
     for (int i = 0; i < vcpu_count; i++) {
         const struct area *area = guest_area(i);
         const struct sample *last = &area->last;
         say(answer, "vcpu %d samples %" PRIu64 " backwards %" PRIu64 " %" PRIu64 " mismatches %" PRIu64 " unpaired %" PRIu64 " stopped %" PRIu64 "\n", i, area->samples,
             area->clock_backwards, area->tsc_backwards, area->mismatches, area->unpaired, area->stopped);
+        say(answer, "vcpu %d tsc_away %" PRIu64 " %" PRIu64 "\n", i, vcpus[i].tsc_away.from, vcpus[i].tsc_away.to);
         say(answer, "vcpu %d last %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", i, last->real, last->tsc, last->clock);
         for (uint64_t e = area->events > GUEST_EVENTS ? area->events - GUEST_EVENTS : 0; e < area->events; e++) {
             const struct event *event = &area->event[e % GUEST_EVENTS];

@@ -8,12 +8,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
 struct vcpu vcpus[GUEST_MOST_VCPUS];
 int vcpu_count;
 uint64_t set_clock_ticks;
+struct span clock_away;
 
 static int kvm = -1, vm = -1;
 static uint8_t *memory;
@@ -172,6 +174,18 @@ void start_guest(int id)
 
 // --- state
 
+static uint64_t real_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static struct span between(struct span first, struct span second)
+{
+    return (struct span){ second.from - first.to, second.to - first.from };
+}
+
 void save_vcpu(int id, struct vcpu_state *state)
 {
     int fd = vcpus[id].fd;
@@ -180,7 +194,9 @@ void save_vcpu(int id, struct vcpu_state *state)
     CALL(fd, KVM_GET_SREGS, &state->sregs);
     CALL(fd, KVM_GET_LAPIC, &state->lapic);
     state->tsc_khz = get_tsc_khz(id);
+    state->tsc_read.from = real_now();
     state->tsc = get_msr(id, MSR_TSC);
+    state->tsc_read.to = real_now();
     state->tsc_deadline = get_msr(id, MSR_TSC_DEADLINE);
     state->system_time = get_msr(id, MSR_KVM_SYSTEM_TIME);
     CALL(fd, KVM_GET_VCPU_EVENTS, &state->events);
@@ -198,6 +214,15 @@ void restore_registers(int id, const struct vcpu_state *state)
 void restore_events(int id, const struct vcpu_state *state)
 {
     CALL(vcpus[id].fd, KVM_SET_VCPU_EVENTS, &state->events);
+}
+
+void restore_tsc(int id, const struct vcpu_state *state)
+{
+    struct span written;
+    written.from = real_now();
+    set_msr(id, MSR_TSC, state->tsc);
+    written.to = real_now();
+    vcpus[id].tsc_away = between(state->tsc_read, written);
 }
 
 uint32_t get_tsc_khz(int id)
@@ -244,20 +269,25 @@ void set_tsc_offset(int id, uint64_t offset)
     CALL(vcpus[id].fd, KVM_SET_DEVICE_ATTR, &attribute);
 }
 
-struct kvm_clock_data get_clock(void)
+struct vm_clock get_clock(void)
 {
-    struct kvm_clock_data clock = { 0 };
-    CALL(vm, KVM_GET_CLOCK, &clock);
+    struct vm_clock clock = { .read.from = real_now() };
+    CALL(vm, KVM_GET_CLOCK, &clock.data);
+    clock.read.to = real_now();
     return clock;
 }
 
 // KVM reads the TSC and CLOCK_REALTIME apart: what it misses is less than that took.
-void set_clock(uint64_t clock, uint32_t flags, uint64_t realtime)
+void set_clock(const struct vm_clock *clock, uint32_t flags)
 {
-    struct kvm_clock_data data = { .clock = clock, .flags = flags, .realtime = realtime };
+    struct kvm_clock_data data = { .clock = clock->data.clock, .flags = flags, .realtime = clock->data.realtime };
+    struct span set;
+    set.from = real_now();
     uint64_t before = __rdtsc();
     CALL(vm, KVM_SET_CLOCK, &data);
     set_clock_ticks = __rdtsc() - before;
+    set.to = real_now();
+    clock_away = between(clock->read, set);
 }
 
 int tell_stopped(int fd)
