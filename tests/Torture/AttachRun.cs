@@ -10,13 +10,13 @@ internal static class AttachRun
     {
         var counts = new Counts();
         foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, Scenario.Chosen(options)))
-            Run(scenario, count, options, counts);
+            Run(scenario, count, counts);
         return counts.Finish();
     }
 
-    private static void Run(Scenario scenario, int count, Options options, Counts counts)
+    private static void Run(Scenario scenario, int count, Counts counts)
     {
-        using var target = scenario.Start(options);
+        using var target = scenario.Start();
         try
         {
             var resources = target.Resources(); // from here on they have to stay

@@ -16,15 +16,15 @@ internal static class ControlRun
     public static int Run(Options options)
     {
         var counts = new Counts();
-        AttachingIsNoticed(options, counts);
-        KillingDoesHarm(options, options.Count ?? MostKills, counts);
+        AttachingIsNoticed(counts);
+        KillingDoesHarm(options.Count ?? MostKills, counts);
         return counts.Finish();
     }
 
-    private static void AttachingIsNoticed(Options options, Counts counts)
+    private static void AttachingIsNoticed(Counts counts)
     {
-        using var target = StartTarget(options);
-        using (var naive = Start(options, target, "--count", $"{Attaches}"))
+        using var target = StartTarget();
+        using (var naive = Start(target, "--count", $"{Attaches}"))
             naive.WaitForExit();
         var noticed = target.Report().Checks.Where(check => check.Deviations > 0).ToArray();
         counts.Say($"noticed by {noticed.Length} checks: {string.Join(", ", noticed.Select(check => check.Name))}");
@@ -32,15 +32,15 @@ internal static class ControlRun
     }
 
     /// <summary>It does so about every third time, but that is chance: kills it until it has.</summary>
-    private static void KillingDoesHarm(Options options, int most, Counts counts)
+    private static void KillingDoesHarm(int most, Counts counts)
     {
         Target? target = null;
         var harmed = 0;
         var kills = 0;
         for (; kills < most && harmed < EnoughHarm; kills++)
         {
-            target ??= StartTarget(options);
-            using (var naive = Start(options, target, "--killed"))
+            target ??= StartTarget();
+            using (var naive = Start(target, "--killed"))
                 naive.WaitForExit();
 
             if (HarmTo(target) is not { } harm)
@@ -73,13 +73,13 @@ internal static class ControlRun
         }
     }
 
-    private static Target StartTarget(Options options)
+    private static Target StartTarget()
     {
-        var target = Scenario.WithKvm[0].Start(options);
+        var target = Scenario.WithKvm[0].Start();
         target.IsQuiet = true;
         return target;
     }
 
-    private static Process Start(Options options, Target target, params string[] how) => Process.Start(
-        new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--write", s_offsets, .. how]) { RedirectStandardOutput = true })!;
+    private static Process Start(Target target, params string[] how) => Process.Start(
+        new ProcessStartInfo(Options.Program("naive"), [$"{target.ProcessId}", "--write", s_offsets, .. how]) { RedirectStandardOutput = true })!;
 }

@@ -52,7 +52,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     private void Traced() => WithTarget([], target =>
     {
-        using var tracer = Process.Start(new ProcessStartInfo(options.Program("naive"), [$"{target.ProcessId}", "--seize"]) { RedirectStandardOutput = true })!;
+        using var tracer = Process.Start(new ProcessStartInfo(Options.Program("naive"), [$"{target.ProcessId}", "--seize"]) { RedirectStandardOutput = true })!;
         tracer.StandardOutput.ReadLine();
         Expect("another tracer is there", target, s_root, nameof(KvmErrorId.AlreadyTraced));
         using (var kill = Process.Start("kill", [$"{tracer.Id}"]))
@@ -110,13 +110,13 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     private void ThirtyTwoBit()
     {
-        if (!File.Exists(options.Program("target32")))
+        if (!File.Exists(Options.Program("target32")))
         {
             counts.Say("There is no 32-bit target: left out.");
             return;
         }
 
-        using var process = Process.Start(new ProcessStartInfo(options.Program("target32")) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        using var process = Process.Start(new ProcessStartInfo(Options.Program("target32")) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         counts.Expect(process.StandardOutput.ReadLine() == "ready", "32-bit: its process starts");
         ExpectAttempt("a 32-bit process", process.Id, s_root, nameof(KvmErrorId.AttachUnsupported));
         process.StandardInput.Close();
@@ -127,7 +127,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
     /// <summary>A SIGSTOP interrupts waits by itself, so this target's deviations do not count.</summary>
     private void StoppedBySignal()
     {
-        using var target = Target.Start("stopped", options.Program("target"));
+        using var target = Target.Start("stopped", Options.Program("target"));
         target.IsQuiet = true;
         Shell($"kill -STOP {target.ProcessId}");
         Await(() => ThreadStates.Describe(target.ProcessId).Contains('T', StringComparison.Ordinal));
@@ -140,7 +140,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
     private void Zombie()
     {
         // Nobody waits for the child of a program that knows nothing of it.
-        using var parent = Process.Start(new ProcessStartInfo("sh", ["-c", $"exec 3<&0 </dev/null; {options.Program("target")} <&3 & echo $!; exec sleep 600 3<&-"])
+        using var parent = Process.Start(new ProcessStartInfo("sh", ["-c", $"exec 3<&0 </dev/null; {Options.Program("target")} <&3 & echo $!; exec sleep 600 3<&-"])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
@@ -157,7 +157,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     private void Gone()
     {
-        using var target = Target.Start("gone", options.Program("target"));
+        using var target = Target.Start("gone", Options.Program("target"));
         var machine = target.FindMachine();
         target.Quit();
         ExpectError("a process that is gone", machine, KvmErrorId.ProcessGone);
@@ -169,7 +169,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
         for (var i = 0; i < (options.Count ?? DefaultExits); i++)
         {
             string[] arguments = i % 2 == 0 ? [] : ["--no-run"];
-            using var target = Target.Start("exits", options.Program("target"), [.. arguments, "--exit-after", $"{1500 + Random.Shared.Next(500)}"]);
+            using var target = Target.Start("exits", Options.Program("target"), [.. arguments, "--exit-after", $"{1500 + Random.Shared.Next(500)}"]);
             var machine = target.FindMachine();
             var attaches = 0;
             var end = AttachUntilError(machine, ref attaches);
@@ -203,7 +203,7 @@ internal sealed class ErrorRun(Options options, Counts counts)
     /// <summary>Has a target, which is to be as it was afterwards. What another tracer did to its waits is not ours.</summary>
     private void WithTarget(string[] arguments, Action<Target> test, bool isOursAlone = true)
     {
-        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), options.Program("target"), ["--vcpus", "2", "--spinners", "1", .. arguments]);
+        using var target = Target.Start(string.Join(' ', ["target", .. arguments]), Options.Program("target"), ["--vcpus", "2", "--spinners", "1", .. arguments]);
         test(target);
         counts.Expect(target.AwaitProgress(target.Report()).Count == 0, $"{target.Name} goes on");
         var report = target.Quit();

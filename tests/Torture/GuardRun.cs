@@ -23,7 +23,7 @@ internal static class GuardRun
     {
         var counts = new Counts();
         var states = Directory.CreateTempSubdirectory("guard-").FullName;
-        using var target = s_scenario.Start(options);
+        using var target = s_scenario.Start();
         try
         {
             new Guarded(target, states, counts).Run(options.Count ?? DefaultCount);

@@ -15,14 +15,14 @@ internal static class KillRun
         Scenario[] scenarios = [.. Scenario.Chosen(options).Where(scenario => !scenario.IsFiltered && scenario.KnowsThreads)];
         foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, scenarios))
         {
-            using var run = new ScenarioRun(scenario, options, counts);
+            using var run = new ScenarioRun(scenario, counts);
             run.Run(count);
         }
 
         return counts.Finish();
     }
 
-    private sealed class ScenarioRun(Scenario scenario, Options options, Counts counts) : IDisposable
+    private sealed class ScenarioRun(Scenario scenario, Counts counts) : IDisposable
     {
         private readonly Dictionary<KillPhase, int> _phases = [];
         private Target? _target;
@@ -56,7 +56,7 @@ internal static class KillRun
 
         private void Begin()
         {
-            _target = scenario.Start(options);
+            _target = scenario.Start();
             _payloads.Resources = _target.Resources(); // from here on they have to stay
             _attacker = new AttackerProcess(scenario.PlaceIn(_target));
             _deviations = 0;

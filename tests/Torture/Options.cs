@@ -1,12 +1,11 @@
 namespace KvmTsc.Torture;
 
 /// <summary>What the command line says.</summary>
-internal sealed record Options(int? Count, string Programs, string? Only, bool StandIn)
+internal sealed record Options(int? Count, string? Only, bool StandIn)
 {
     public static Options Parse(string[] arguments)
     {
-        // out/artifacts/bin/KvmTsc.Torture/CONFIGURATION is where this program is.
-        var options = new Options(null, Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../../../torture")), null, false);
+        var options = new Options(null, null, false);
         for (var i = 0; i < arguments.Length; i++)
         {
             if (arguments[i] == "--stand-in")
@@ -21,7 +20,6 @@ internal sealed record Options(int? Count, string Programs, string? Only, bool S
             options = arguments[i++] switch
             {
                 "--count" => options with { Count = int.Parse(value) },
-                "--programs" => options with { Programs = Path.GetFullPath(value) },
                 "--only" => options with { Only = value },
                 _ => throw new ArgumentException($"Unknown option {arguments[i - 1]}."),
             };
@@ -30,5 +28,6 @@ internal sealed record Options(int? Count, string Programs, string? Only, bool S
         return options;
     }
 
-    public string Program(string name) => Path.Combine(Programs, name);
+    /// <summary>A program of tests/Torture/build, which are beside this one.</summary>
+    public static string Program(string name) => Path.Combine(AppContext.BaseDirectory, name);
 }

@@ -29,9 +29,8 @@ static int Usage()
                KvmTsc.Torture guard [--count N]     watches clocks, which are set back meanwhile, and is killed N times (100)
                KvmTsc.Torture control [--count N]   kills a naive injector until it has done harm, at most N times (20)
                KvmTsc.Torture errors                where it cannot attach
-        options: --programs DIR   where build-c.sh put the C programs (out/torture)
-                 --only NAME      only the target, or of the errors the one, that is called so
-                 --stand-in       without KVM: targets that have terminals instead of vCPUs (attach, kill)
+        options: --only NAME   only the target, or of the errors the one, that is called so
+                 --stand-in    without KVM: targets that have terminals instead of vCPUs (attach, kill)
         """);
     return 2;
 }

@@ -57,8 +57,8 @@ internal sealed record Scenario(string Name, int Share, bool HasRun, bool KnowsT
         return scenarios.Zip(parts);
     }
 
-    public Target Start(Options options) => Target.Start(
-        Name, options.Program("target"),
+    public Target Start() => Target.Start(
+        Name, Options.Program("target"),
         ["--vcpus", "2", "--spinners", "1", "--expect-offsets", string.Create(CultureInfo.InvariantCulture, $"{FirstOffset},{SecondOffset}"), .. Arguments]);
 
     /// <summary>Where to work in a target of this kind.</summary>

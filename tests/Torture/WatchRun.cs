@@ -20,13 +20,13 @@ internal static class WatchRun
         var counts = new Counts();
         Scenario[] scenarios = [.. Scenario.Chosen(options).Where(scenario => s_names.Contains(scenario.Name))];
         foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, scenarios))
-            Run(scenario, count, options, counts);
+            Run(scenario, count, counts);
         return counts.Finish();
     }
 
-    private static void Run(Scenario scenario, int count, Options options, Counts counts)
+    private static void Run(Scenario scenario, int count, Counts counts)
     {
-        using var target = scenario.Start(options);
+        using var target = scenario.Start();
         try
         {
             var resources = target.Resources();

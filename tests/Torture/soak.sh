@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The proof that attaching does no harm, on a KVM host: lab/kvmlab exec --cpus 1 --timeout 10000 -- tests/Torture/soak.sh FULL|TENTH [PART]...
-# PART is control, attach, kill, watch, guard or errors; all of them by default. Build the harness before, where that is faster:
-# dotnet publish tests/Torture -c Release. The last line is the count.
+# PART is control, attach, kill, watch, guard or errors; all of them by default. Build it before, where that is faster: tests/Torture/build. The last line is the count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -14,13 +13,11 @@ shift || true
 parts=("$@")
 [[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill watch guard errors)
 
-built=out/artifacts/publish/KvmTsc.Torture/release_linux-x64
-[[ -x $built/KvmTsc.Torture ]] || dotnet publish tests/Torture --configuration Release --nologo --verbosity quiet
+# Other users run these, too, who may have no way to where this checkout is.
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
-chmod 755 "$programs" # other users run these, too, who may have no way to where this checkout is
-tests/Torture/build-c.sh "$programs"
-cp -r "$built" "$programs/harness"
+chmod 755 "$programs"
+cp "$(tests/Torture/build)"/* "$programs"
 
 passed=0 failed=0 summary=''
 
@@ -29,7 +26,7 @@ part() {
     local name=$1 status=0 last
     shift
     echo "== $name"
-    last=$("$programs/harness/KvmTsc.Torture" "$@" --programs "$programs" | tee /dev/stderr | tail -n 1) || status=$?
+    last=$("$programs/KvmTsc.Torture" "$@" | tee /dev/stderr | tail -n 1) || status=$?
     if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))

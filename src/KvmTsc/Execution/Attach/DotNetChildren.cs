@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Reflection;
 using KvmTsc.Processes;
 
@@ -26,8 +25,7 @@ internal sealed class DotNetChildren : IDisposable
     }
 
     /// <summary>The lock, null if this .NET has it no more.</summary>
-    internal static object? Lock { get; } = typeof(Process).Assembly
-        .GetType("System.Diagnostics.ProcessWaitState")?
+    internal static object? Lock { get; } = Type.GetType("System.Diagnostics.ProcessWaitState, System.Diagnostics.Process")?
         .GetField("s_childProcessWaitStates", BindingFlags.NonPublic | BindingFlags.Static)?
         .GetValue(null);
 
