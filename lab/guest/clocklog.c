@@ -11,6 +11,7 @@
 //   apart CLOCK NANOSECONDS SAMPLE | SAMPLE  between these two, CLOCK and the TSC did not go on by the same time
 //   log LEVEL MICROSECONDS TEXT            the answer to `log`: the kernel's messages that are warnings or worse, or about clocks;
 //   end log                                the last line of that answer
+//   dropped LINES                          so many lines were too much to be written, in all that came since the last such line
 //   clocksource NAME                       the answer to `clocksource`
 //                                          `busy` has no answer: from then on the loops do not rest, until `rest`
 //   moved tsc VCPUS                        the answer to `move-tsc TICKS CPU...`: so many wrote IA32_TSC, which now is by TICKS more;
@@ -41,7 +42,7 @@
 #include <x86intrin.h>
 
 enum { REALTIME, MONOTONIC, BOOTTIME, CLOCKS };
-enum { MAX_VCPUS = 64, LINE_SIZE = 512, QUEUE_LINES = 1024 };
+enum { MAX_VCPUS = 64, LINE_SIZE = 512, QUEUE_LINES = 1024, ANSWER_LINES = 64, FLOOD_LINES = 256 };
 
 static const clockid_t clock_ids[CLOCKS] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME};
 static const char *const clock_names[CLOCKS + 1] = {"real", "mono", "boot", "tsc"};
@@ -104,35 +105,60 @@ static uint64_t clock_value(const struct sample *sample, int which) {
     return which == CLOCKS ? sample->tsc[0] : sample->ns[which];
 }
 
-// --- reporting: the loops must not wait for a serial port, so they leave their lines to a thread that may
+// --- reporting: the loops must not wait for a serial port, so they leave their lines to a thread that may, six of them a second on an emulated host. What they
+// report can be more than that: where a clock goes back or stands still, that is each sample. These fill no more than a part of the queue, so that what comes
+// after them comes in time; and no answer is dropped.
 
 static struct {
     pthread_mutex_t mutex;
-    pthread_cond_t filled;
+    pthread_cond_t filled, emptied;
     unsigned first, count, dropped;
     char lines[QUEUE_LINES][LINE_SIZE];
-} queue = {.mutex = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
+} queue = {.mutex = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER, .emptied = PTHREAD_COND_INITIALIZER};
 
 static const off_t debug_console = 0xe9; // an I/O port
 static int input, ports;
 
-__attribute__((format(printf, 1, 2))) static void report(const char *format, ...) {
+static void format_line(char line[LINE_SIZE], const char *format, va_list arguments) {
+    int length = vsnprintf(line, LINE_SIZE - 1, format, arguments);
+    if (length > LINE_SIZE - 2)
+        length = LINE_SIZE - 2;
+    strcpy(line + length, "\n");
+}
+
+static void add_line(const char *line) {
+    strcpy(queue.lines[(queue.first + queue.count++) % QUEUE_LINES], line);
+    pthread_cond_signal(&queue.filled);
+}
+
+// Drops it where there are as many lines already as are for its kind.
+__attribute__((format(printf, 2, 3))) static void report(unsigned most, const char *format, ...) {
     char line[LINE_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line - 1, format, arguments);
+    format_line(line, format, arguments);
     va_end(arguments);
-    if (length > (int)sizeof line - 2)
-        length = sizeof line - 2;
-    strcpy(line + length, "\n");
 
     pthread_mutex_lock(&queue.mutex);
-    if (queue.count < QUEUE_LINES) {
-        strcpy(queue.lines[(queue.first + queue.count++) % QUEUE_LINES], line);
-        pthread_cond_signal(&queue.filled);
-    } else {
+    if (queue.count < most)
+        add_line(line);
+    else
         queue.dropped++;
-    }
+    pthread_mutex_unlock(&queue.mutex);
+}
+
+// What somebody waits for. There are lines for this alone, and whoever answers may wait for one.
+__attribute__((format(printf, 1, 2))) static void reply(const char *format, ...) {
+    char line[LINE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    format_line(line, format, arguments);
+    va_end(arguments);
+
+    pthread_mutex_lock(&queue.mutex);
+    while (queue.count == QUEUE_LINES)
+        pthread_cond_wait(&queue.emptied, &queue.mutex);
+    add_line(line);
     pthread_mutex_unlock(&queue.mutex);
 }
 
@@ -153,12 +179,16 @@ static void *write_reports(void *unused) {
         strcpy(line, queue.lines[queue.first]);
         queue.first = (queue.first + 1) % QUEUE_LINES;
         queue.count--;
-        unsigned dropped = queue.dropped;
-        queue.dropped = 0;
+        pthread_cond_signal(&queue.emptied);
+        unsigned dropped = 0;
+        if (queue.count == 0) { // which makes no more lines of a flood than there are
+            dropped = queue.dropped;
+            queue.dropped = 0;
+        }
         pthread_mutex_unlock(&queue.mutex);
         write_line(line);
         if (dropped > 0)
-            report("dropped %u lines", dropped);
+            report(QUEUE_LINES, "dropped %u", dropped);
     }
     return NULL;
 }
@@ -173,12 +203,12 @@ static const char *sample_text(const struct sample *sample, char text[LINE_SIZE 
 
 static void report_sample(const char *kind, const struct sample *sample) {
     char text[LINE_SIZE / 2];
-    report("%s %s", kind, sample_text(sample, text));
+    report(QUEUE_LINES - ANSWER_LINES, "%s %s", kind, sample_text(sample, text));
 }
 
-static void report_samples(const char *kind, const struct sample *before, const struct sample *after) {
+static void report_samples(unsigned most, const char *kind, const struct sample *before, const struct sample *after) {
     char first[LINE_SIZE / 2], second[LINE_SIZE / 2];
-    report("%s %s | %s", kind, sample_text(before, first), sample_text(after, second));
+    report(most, "%s %s | %s", kind, sample_text(before, first), sample_text(after, second));
 }
 
 // --- judging
@@ -217,7 +247,7 @@ static void report_backwards(const struct sample *sample, const uint64_t seen[CL
     char text[LINE_SIZE / 2];
     for (int i = 0; i <= CLOCKS; i++)
         if (clock_value(sample, i) < seen[i])
-            report("back %s %lu %s | %lu", clock_names[i], seen[i] - clock_value(sample, i), sample_text(sample, text), seen[i]);
+            report(FLOOD_LINES, "back %s %lu %s | %lu", clock_names[i], seen[i] - clock_value(sample, i), sample_text(sample, text), seen[i]);
 }
 
 // The end of the gap may lie within the later sample, or its start within the earlier one: what counts is from first reading to last.
@@ -230,7 +260,7 @@ static void report_gap(const struct line *line, const struct sample *before, con
         return;
     char kind[32];
     snprintf(kind, sizeof kind, "gap %.3f", longest / 1e6);
-    report_samples(kind, before, after);
+    report_samples(QUEUE_LINES - ANSWER_LINES, kind, before, after);
 }
 
 // Whether each clock went on between the samples as far as the TSC did: at least from the end of its reading in the one to the start of
@@ -246,7 +276,7 @@ static bool report_apart(const struct line *line, const struct sample *before, c
         if (by < -tolerance || by > tolerance) {
             char kind[64];
             snprintf(kind, sizeof kind, "apart %s %.0f", clock_names[i], by);
-            report_samples(kind, before, after);
+            report_samples(FLOOD_LINES, kind, before, after);
             apart = true;
         }
     }
@@ -352,7 +382,7 @@ static void report_clocksource(const char *kind) {
     close(file);
     if (length > 0)
         name[strcspn(name, "\n")] = '\0';
-    report("%s %s", kind, name);
+    reply("%s %s", kind, name);
 }
 
 static bool is_of_interest(unsigned level, const char *text) {
@@ -382,10 +412,10 @@ static void report_log(void) {
             continue;
         text[1 + strcspn(text + 1, "\n")] = '\0';
         if (is_of_interest(level & 7, text + 1))
-            report("log %u %lu %.300s", level & 7, microseconds, text + 1);
+            reply("log %u %lu %.300s", level & 7, microseconds, text + 1);
     }
     close(file);
-    report("end log");
+    reply("end log");
 }
 
 // By the kernel's module msr, which the initramfs has if there was one when it was built.
@@ -417,17 +447,17 @@ static void move_tscs(const char *request) {
         if (next == end)
             break;
         if (!move_tsc((int)cpu, ticks))
-            report("cpu %ld cannot write its TSC: %s", cpu, strerror(errno));
+            reply("cpu %ld cannot write its TSC: %s", cpu, strerror(errno));
         else
             moved++;
     }
-    report("moved tsc %d", moved);
+    reply("moved tsc %d", moved);
 }
 
 static void load_msr_module(void) {
     int file = open("/msr.ko", O_RDONLY | O_CLOEXEC);
     if (file >= 0 && syscall(SYS_finit_module, file, "", 0) && errno != EEXIST)
-        report("msr.ko: %s", strerror(errno));
+        reply("msr.ko: %s", strerror(errno));
     if (file >= 0)
         close(file);
 }
@@ -445,7 +475,7 @@ static void answer(const char *request) {
         load_msr_module();
         move_tscs(request + 9);
     } else if (*request) {
-        report("unknown %.100s", request);
+        reply("unknown %.100s", request);
     }
 }
 
@@ -467,7 +497,7 @@ static void answer_requests(void) {
 static void tighten_watchdog(void) {
     int file = open("/proc/sys/kernel/watchdog_thresh", O_WRONLY);
     if (write(file, "2", 1) != 1)
-        report("watchdog cannot be set: %s", strerror(errno));
+        reply("watchdog cannot be set: %s", strerror(errno));
     close(file);
 }
 

@@ -46,4 +46,21 @@ Describe 'A QEMU guest' -Tag Kvm {
     ) {
         Invoke-Sample -Scenario $Scenario -ClockSource $ClockSource -Run With | Should-MatchString 'the guest lost no time, and noticed nothing'
     }
+
+    It 'answers however much its guest has to log, as while its clock stands still: what it logs is dropped, no answer' -Tag Long {
+        Import-Module "$PSScriptRoot/../../samples/QemuMigration/Qemu.psm1"
+        $guest = Open-Guest web02 -Directory $TestDrive -Image (& "$PSScriptRoot/../../lab/guest/build") -ClockSource kvm-clock
+        try {
+            Wait-GuestLog $guest '^start '
+            $null = Get-GuestReport $guest -Busy
+            $clock = (Get-KvmClock web02).ClockNanoseconds
+            ($clock + 100000000000ul), $clock | ForEach-Object { $null = Set-KvmClock web02 $_ -Force -Confirm:$false }
+            Wait-GuestLog $guest '^apart ' -Count 20 # by then they come faster than they are written
+            $null = Receive-GuestLog $guest
+            Sync-GuestLog $guest | Should-BeGreaterThan 0
+        }
+        finally {
+            Close-Guest $guest
+        }
+    }
 }
