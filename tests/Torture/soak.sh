@@ -17,7 +17,8 @@ parts=("$@")
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
 chmod 755 "$programs"
-cp "$(tests/Torture/build)"/* "$programs"
+built=$(tests/Torture/build)
+cp -- "$built"/* "$programs"
 
 passed=0 failed=0 summary=''
 
