@@ -81,7 +81,22 @@ function Get-InteractiveSession {
     $session
 }
 
-# Runs a script there. What -WhatIf says is in Lines, what was asked in Questions.
+# Another session of this process, with the module.
+function Open-LocalSession([string] $Name = 'Another') {
+    $state = [initialsessionstate]::CreateDefault2()
+    $state.ImportPSModule((Get-ManifestPath))
+    $session = [runspacefactory]::CreateRunspace($state)
+    $session.Name = $Name
+    $session.Open()
+    $session
+}
+
+# One for what goes on beside a test, one that is free if there is one: a new one takes a second of an emulated host.
+function Get-SessionBeside {
+    (Get-Runspace -Name Beside | Where-Object RunspaceAvailability -EQ Available | Select-Object -First 1) ?? (Open-LocalSession Beside)
+}
+
+# Runs a script in the interactive one. What -WhatIf says is in Lines, what was asked in Questions.
 function Invoke-Interactive([string] $Script, [string] $Answer = '') {
     $shell = [powershell]::Create((Get-InteractiveSession))
     $recording = $shell.Runspace.SessionStateProxy.GetVariable('Recording')

@@ -4,14 +4,6 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
         . "$PSScriptRoot/Common.ps1"
         Clear-VM
 
-        function Open-Session {
-            $state = [initialsessionstate]::CreateDefault2()
-            $state.ImportPSModule((Get-ManifestPath))
-            $session = [runspacefactory]::CreateRunspace($state)
-            $session.Open()
-            $session
-        }
-
         # Starts a script on a thread of its own, which is $signal.Thread once the script has set it.
         function Open-Pipeline([string] $Script) {
             $signal = [hashtable]::Synchronized(@{ Thread = $null })
@@ -42,7 +34,7 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
             "$($Pipeline.Shell.InvocationStateInfo.State)"
         }
 
-        $script:session = Open-Session
+        $script:session = Open-LocalSession
     }
 
     AfterAll {
@@ -84,7 +76,7 @@ Describe 'A pipeline that is stopped' -Tag Kvm {
 
     It 'leaves the VMs of the process when its runspace goes' {
         $null = New-KvmVM web01
-        $other = Open-Session
+        $other = Open-LocalSession
         $null = [powershell]::Create($other).AddScript('New-KvmVM web02').Invoke()
         $other.Dispose()
         (Get-KvmVM -ProcessId $PID).VMName | Should-BeCollection web01, web02

@@ -177,8 +177,8 @@ Describe 'VMMs that are not QEMU' -Tag Kvm -ForEach @{ Vmms = $vmms } {
                         $results[$vmm.Name] = Restore-KvmTscState $vmm.Name $states[$vmm.Name]
                     }
                     else {
-                        $waiting = [powershell]::Create().AddScript('param($Manifest, $Name, $State) Import-Module $Manifest; Restore-KvmTscState $Name $State -AtResume')
-                        $null = $waiting.AddParameters(@{ Manifest = Get-ManifestPath; Name = $vmm.Name; State = $states[$vmm.Name] })
+                        $waiting = [powershell]::Create((Get-SessionBeside)).AddScript('param($Name, $State) Restore-KvmTscState $Name $State -AtResume')
+                        $null = $waiting.AddParameters(@{ Name = $vmm.Name; State = $states[$vmm.Name] })
                         $started = $waiting.BeginInvoke()
                         Wait-Held $vmm.Name
                         Resume-Vmm $vmm

@@ -175,9 +175,7 @@ Describe 'The cmdlets on a VM of QEMU' -Tag Kvm {
         }
 
         It 'give up waiting by Ctrl+C, which stops a pipeline as PowerShell.Stop does' {
-            $session = [initialsessionstate]::CreateDefault2()
-            $session.ImportPSModule((Get-ManifestPath))
-            $shell = [powershell]::Create($session).AddScript('Restore-KvmTscState qemu01 $args[0] -AtResume').AddArgument($state)
+            $shell = [powershell]::Create((Get-SessionBeside)).AddScript('Restore-KvmTscState qemu01 $args[0] -AtResume').AddArgument($state)
             try {
                 $null = $shell.BeginInvoke()
                 Wait-Until 'it is watched' { Test-IsWatched $qemu }

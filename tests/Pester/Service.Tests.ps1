@@ -55,7 +55,7 @@ Describe 'The service, by systemd' -Tag Kvm {
             '[Service]'
             "StandardOutput=append:$log"
             'ProtectHome=no'
-            "Environment=PATH=$env:PATH DOTNET_ROOT=$env:DOTNET_ROOT"
+            Get-ChildItem Env:PATH, Env:DOTNET_* | ForEach-Object { "Environment=$($_.Name)=$($_.Value)" } # as this PowerShell is run
         )
         $null = New-Item /run/systemd/system -ItemType Directory -Force # it takes this for booted with systemd
         mount --make-rshared /

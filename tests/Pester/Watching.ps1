@@ -30,10 +30,8 @@ function Open-Watch([hashtable] $Given = @{}) {
     if (-not $Given.ContainsKey('StatePath')) {
         $Given.StatePath = "$TestDrive/$([guid]::NewGuid())"
     }
-    $state = [initialsessionstate]::CreateDefault2()
-    $state.ImportPSModule((Get-ManifestPath))
     $events = [System.Management.Automation.PSDataCollection[psobject]]::new()
-    $shell = [powershell]::Create($state).AddCommand('Watch-KvmClock').AddParameters($Given)
+    $shell = [powershell]::Create((Get-SessionBeside)).AddCommand('Watch-KvmClock').AddParameters($Given)
     $nothing = [System.Management.Automation.PSDataCollection[psobject]]::new()
     $nothing.Complete()
     $null = $shell.BeginInvoke($nothing, $events)
