@@ -78,11 +78,9 @@ public sealed class GrowthTests(Programs programs) : IDisposable
         Assert.True(bytes <= mostBytes && bytes <= (counts[1].Bytes - counts[0].Bytes) / step * byteTolerance, text);
     }
 
-    /// <summary>The least of some: the runtime has system calls of its own now and then.</summary>
     private (int Calls, long Bytes) Measure(Func<object> action)
     {
-        const int Times = 5;
-        var calls = Enumerable.Range(0, Times).Min(_ => _count.Of(() => action()));
+        var calls = _count.Of(() => action());
         var before = GC.GetAllocatedBytesForCurrentThread();
         _ = action();
         return (calls, GC.GetAllocatedBytesForCurrentThread() - before);

@@ -10,26 +10,33 @@ internal sealed partial class SystemCallCount : IDisposable
     private const string Instance = "/sys/kernel/debug/tracing/instances/kvmtsc-tests";
     private const string Event = $"{Instance}/events/raw_syscalls/sys_enter";
 
+    private const int Times = 5;
+
     private readonly string _trigger = string.Create(CultureInfo.InvariantCulture, $"hist:keys=id if common_pid == {LibC.Gettid()}");
 
     public SystemCallCount() => Directory.CreateDirectory(Instance);
 
     public void Dispose() => Directory.Delete(Instance);
 
-    /// <summary>Counts what an action takes, once it has been done before.</summary>
+    /// <summary>
+    /// Counts what an action takes, once it has been done before. The runtime has system calls of its own now and then, within the action and within what looks at the
+    /// count: of each the least of some counts.
+    /// </summary>
     public int Of(Action action)
     {
         action();
         File.WriteAllText($"{Event}/trigger", _trigger);
         try
         {
-            return Between(action) - Between(() => { });
+            return Least(action) - Least(() => { });
         }
         finally
         {
             File.WriteAllText($"{Event}/trigger", $"!{_trigger}");
         }
     }
+
+    private static int Least(Action action) => Enumerable.Range(0, Times).Min(_ => Between(action));
 
     private static int Between(Action action)
     {
