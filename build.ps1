@@ -88,7 +88,7 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
 # What a lab would build anew each time: the samples' guest, and for tests the VMM that stands in for others, and the torture. Where this cannot be done, they will say so.
 function Invoke-LabBuild([string[]] $Script = @('lab/guest/build', 'tests/Vmm/build', 'tests/Torture/build')) {
     try {
-        Write-News 'Preparing the lab, its guests, and what attaches to them'
+        Write-News 'Preparing the lab'
         & $Lab exec --cpus 1 -- true # which brings the guest's kernel
         $Script | ForEach-Object { $null = & "$PSScriptRoot/$_" }
     }

@@ -42,7 +42,7 @@
 #include <x86intrin.h>
 
 enum { REALTIME, MONOTONIC, BOOTTIME, CLOCKS };
-enum { MAX_VCPUS = 64, LINE_SIZE = 512, QUEUE_LINES = 1024, ANSWER_LINES = 64, FLOOD_LINES = 256 };
+enum { MAX_VCPUS = 64, LINE_SIZE = 512, QUEUE_LINES = 1024, LOOP_LINES = 960, FLOOD_LINES = 256 };
 
 static const clockid_t clock_ids[CLOCKS] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME};
 static const char *const clock_names[CLOCKS + 1] = {"real", "mono", "boot", "tsc"};
@@ -119,47 +119,39 @@ static struct {
 static const off_t debug_console = 0xe9; // an I/O port
 static int input, ports;
 
-static void format_line(char line[LINE_SIZE], const char *format, va_list arguments) {
-    int length = vsnprintf(line, LINE_SIZE - 1, format, arguments);
-    if (length > LINE_SIZE - 2)
-        length = LINE_SIZE - 2;
-    strcpy(line + length, "\n");
-}
-
-static void add_line(const char *line) {
-    strcpy(queue.lines[(queue.first + queue.count++) % QUEUE_LINES], line);
-    pthread_cond_signal(&queue.filled);
-}
-
-// Drops it where there are as many lines already as are for its kind.
-__attribute__((format(printf, 2, 3))) static void report(unsigned most, const char *format, ...) {
+// Where there are as many lines already as are for its kind, it waits or is dropped.
+static void put_line(unsigned most, bool waits, const char *format, va_list arguments) {
     char line[LINE_SIZE];
-    va_list arguments;
-    va_start(arguments, format);
-    format_line(line, format, arguments);
-    va_end(arguments);
+    int length = vsnprintf(line, sizeof line - 1, format, arguments);
+    if (length > (int)sizeof line - 2)
+        length = sizeof line - 2;
+    strcpy(line + length, "\n");
 
     pthread_mutex_lock(&queue.mutex);
-    if (queue.count < most)
-        add_line(line);
-    else
+    while (waits && queue.count >= most)
+        pthread_cond_wait(&queue.emptied, &queue.mutex);
+    if (queue.count < most) {
+        strcpy(queue.lines[(queue.first + queue.count++) % QUEUE_LINES], line);
+        pthread_cond_signal(&queue.filled);
+    } else {
         queue.dropped++;
+    }
     pthread_mutex_unlock(&queue.mutex);
+}
+
+__attribute__((format(printf, 2, 3))) static void report(unsigned most, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    put_line(most, false, format, arguments);
+    va_end(arguments);
 }
 
 // What somebody waits for. There are lines for this alone, and whoever answers may wait for one.
 __attribute__((format(printf, 1, 2))) static void reply(const char *format, ...) {
-    char line[LINE_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    format_line(line, format, arguments);
+    put_line(QUEUE_LINES, true, format, arguments);
     va_end(arguments);
-
-    pthread_mutex_lock(&queue.mutex);
-    while (queue.count == QUEUE_LINES)
-        pthread_cond_wait(&queue.emptied, &queue.mutex);
-    add_line(line);
-    pthread_mutex_unlock(&queue.mutex);
 }
 
 // By the kernel, byte by byte: QEMU's emulated host lets no user mode use ports any more once the guest was migrated, since it takes the
@@ -203,7 +195,7 @@ static const char *sample_text(const struct sample *sample, char text[LINE_SIZE 
 
 static void report_sample(const char *kind, const struct sample *sample) {
     char text[LINE_SIZE / 2];
-    report(QUEUE_LINES - ANSWER_LINES, "%s %s", kind, sample_text(sample, text));
+    report(LOOP_LINES, "%s %s", kind, sample_text(sample, text));
 }
 
 static void report_samples(unsigned most, const char *kind, const struct sample *before, const struct sample *after) {
@@ -260,7 +252,7 @@ static void report_gap(const struct line *line, const struct sample *before, con
         return;
     char kind[32];
     snprintf(kind, sizeof kind, "gap %.3f", longest / 1e6);
-    report_samples(QUEUE_LINES - ANSWER_LINES, kind, before, after);
+    report_samples(LOOP_LINES, kind, before, after);
 }
 
 // Whether each clock went on between the samples as far as the TSC did: at least from the end of its reading in the one to the start of

@@ -65,14 +65,19 @@ function Assert-KvmError([object] $ErrorRecord, [string] $Id, [string] $Category
     $ErrorRecord.ErrorDetails.RecommendedAction | Should-MatchString $Action
 }
 
+# What a session of this process starts with: the module.
+function Get-InitialState {
+    $state = [initialsessionstate]::CreateDefault2()
+    $state.ImportPSModule((Get-ManifestPath))
+    $state
+}
+
 # A session of this process whose user answers every question alike.
 function Get-InteractiveSession {
     $session = Get-Runspace -Name Interactive
     if (-not $session) {
         $recordingHost = & "$PSScriptRoot/RecordingHost.ps1"
-        $state = [initialsessionstate]::CreateDefault2()
-        $state.ImportPSModule((Get-ManifestPath))
-        $session = [runspacefactory]::CreateRunspace($recordingHost, $state)
+        $session = [runspacefactory]::CreateRunspace($recordingHost, (Get-InitialState))
         $session.Name = 'Interactive'
         $session.ThreadOptions = 'UseCurrentThread'
         $session.Open()
@@ -81,11 +86,9 @@ function Get-InteractiveSession {
     $session
 }
 
-# Another session of this process, with the module.
+# Another session of this process.
 function Open-LocalSession([string] $Name = 'Another') {
-    $state = [initialsessionstate]::CreateDefault2()
-    $state.ImportPSModule((Get-ManifestPath))
-    $session = [runspacefactory]::CreateRunspace($state)
+    $session = [runspacefactory]::CreateRunspace((Get-InitialState))
     $session.Name = $Name
     $session.Open()
     $session

@@ -110,12 +110,6 @@ internal sealed class ErrorRun(Options options, Counts counts)
 
     private void ThirtyTwoBit()
     {
-        if (!File.Exists(Options.Program("target32")))
-        {
-            counts.Say("There is no 32-bit target: left out.");
-            return;
-        }
-
         using var process = Process.Start(new ProcessStartInfo(Options.Program("target32")) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         counts.Expect(process.StandardOutput.ReadLine() == "ready", "32-bit: its process starts");
         ExpectAttempt("a 32-bit process", process.Id, s_root, nameof(KvmErrorId.AttachUnsupported));

@@ -38,8 +38,8 @@ struct vm_clock {
 
 extern struct vcpu vcpus[GUEST_MOST_VCPUS];
 extern int vcpu_count;
-extern uint64_t set_clock_ticks;  // of the host's TSC, in the last KVM_SET_CLOCK
-extern struct span clock_away;    // from when the clock was read that was set then
+extern uint64_t set_clock_ticks; // of the host's TSC, in the last KVM_SET_CLOCK
+extern struct span clock_away;   // from when the clock was read that was set then
 
 _Noreturn void die(const char *what);
 
