@@ -85,16 +85,28 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
     Copy-Item "$PSScriptRoot/tests/Acceptance" "$Stage/tests" -Recurse
 }
 
-# What a lab would build anew each time: the samples' guest, and for tests the VMM that stands in for others, and the torture. Where this cannot be done, they will say so.
-function Invoke-LabBuild([string[]] $Script = @('lab/guest/build', 'tests/Vmm/build', 'tests/Torture/build')) {
+# Builds the module, and meanwhile what a lab would build anew each time, which downloads and waits for the most part: the samples' guest, and for tests the VMM that
+# stands in for others. Where this cannot be done, those who need it will say so.
+function Invoke-StageAndLab([string] $Project = 'KvmTsc.sln', [string[]] $Script = @('lab/guest/build', 'tests/Vmm/build')) {
+    $building = Start-ThreadJob -ArgumentList $Lab, ($Script | ForEach-Object { "$PSScriptRoot/$_" }) {
+        param($lab, $scripts)
+        $ErrorActionPreference = 'Stop'
+        $PSNativeCommandUseErrorActionPreference = $true
+        & $lab exec --cpus 1 -- true 2>&1 # which brings the guest's kernel
+        $scripts | ForEach-Object { & $_ 2>&1 | Where-Object { $_ -is [Management.Automation.ErrorRecord] } } # the rest is where it is now
+    }
     try {
+        Invoke-Stage $Project
         Write-News 'Preparing the lab'
-        & $Lab exec --cpus 1 -- true # which brings the guest's kernel
-        $Script | ForEach-Object { $null = & "$PSScriptRoot/$_" }
+        try { Receive-Job $building -Wait | ForEach-Object { Write-News $_ } } catch { Write-Warning "Not all that a lab needs was built: $_" }
     }
-    catch {
-        Write-Warning "Not all that a lab needs was built: $_"
+    finally {
+        Remove-Job $building -Force
     }
+}
+
+function Invoke-TortureBuild {
+    try { $null = & "$PSScriptRoot/tests/Torture/build" } catch { Write-Warning "The torture was not built: $_" }
 }
 
 # Fetches a module that is not where PowerShell finds it, from NuGet where that has it (tests/Pester/Modules.csproj), else from the PowerShell
@@ -172,8 +184,8 @@ function Get-TestTier {
     @{ Name = 'attaching does no harm, nor does dying meanwhile'; Command = Get-LabCommand "$PSScriptRoot/tests/Torture/soak.sh", 'TENTH' $asTraced }
     @{ Name = 'engine: real kernel'; Command = "$PSScriptRoot/tests/engine.sh", 'kernel' }
     @{ Name = 'engine: VMMs that SELinux confines'; Command = "$PSScriptRoot/tests/engine.sh", 'selinux' }
-    @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); OnlyWaits = $true }
-    Get-CheckTier
+    @{ Name = 'the lab itself'; Command = @("$PSScriptRoot/lab/selftest"); Beside = $true }
+    Get-CheckTier | ForEach-Object { @{ Name = $_.Name; Command = @('nice', '-n', '10') + $_.Command; Beside = $true } }
 }
 
 # What proves more than Test does, and takes longer.
@@ -249,18 +261,18 @@ function Invoke-Tier([hashtable[]] $Tier) {
     }
 }
 
-# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one. One
-# that mostly waits, for hosts of its own, runs beside them. Tells how far they are, and returns a count of each as it ends.
+# Runs commands, as many at once as there are CPUs, each on an emulated host of its own; on a KVM host, which they would share, one by one. Those that mostly wait, or
+# need no KVM host, run beside them, in what these leave of the CPUs. Tells how far they are, and returns a count of each as it ends.
 function Invoke-AllTier([hashtable[]] $Tier) {
     $atOnce = (& $Lab where) -eq 'emulate' ? [Environment]::ProcessorCount : 1
     Write-News "Running $($Tier.Count) tiers of tests, $atOnce at once"
-    $waiting = [Collections.Generic.Queue[hashtable]]::new([hashtable[]] $Tier.Where({ -not $_['OnlyWaits'] }))
+    $waiting = [Collections.Generic.Queue[hashtable]]::new([hashtable[]] $Tier.Where({ -not $_['Beside'] }))
     $running = [Collections.Generic.List[object]]::new()
-    $Tier.Where({ $_['OnlyWaits'] }) | ForEach-Object { $running.Add((Invoke-TierProcess $_)) }
+    $Tier.Where({ $_['Beside'] }) | ForEach-Object { $running.Add((Invoke-TierProcess $_)) }
     $news = [Diagnostics.Stopwatch]::StartNew()
     try {
         while ($waiting.Count -or $running.Count) {
-            while ($waiting.Count -and $running.Where({ -not $_.OnlyWaits }).Count -lt $atOnce) {
+            while ($waiting.Count -and $running.Where({ -not $_.Beside }).Count -lt $atOnce) {
                 $running.Add((Invoke-TierProcess $waiting.Dequeue()))
             }
             Start-Sleep -Milliseconds 200
@@ -288,7 +300,7 @@ function Invoke-TierProcess([hashtable] $Tier) {
     $start = [Diagnostics.ProcessStartInfo]::new('setpriv', [string[]] (@('--pdeathsig', 'TERM', 'setsid', 'bash', '-c', $script, $log) + $Tier.Command))
     $start.Environment['NO_COLOR'] = '1'
     Write-News "Begun: $($Tier.Name)"
-    @{ Name = $Tier.Name; OnlyWaits = $Tier['OnlyWaits']; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
+    @{ Name = $Tier.Name; Beside = $Tier['Beside']; Log = $log; Clock = [Diagnostics.Stopwatch]::StartNew(); Process = [Diagnostics.Process]::Start($start) }
 }
 
 function Get-LastLine([hashtable] $Tier) {
@@ -324,8 +336,7 @@ function Get-TierCount([hashtable] $Tier) {
 # --- Tasks
 
 function Invoke-Demo {
-    Invoke-Stage
-    Invoke-LabBuild lab/guest/build
+    Invoke-StageAndLab src/KvmTsc.PowerShell lab/guest/build
     $root = $PSScriptRoot -replace "'", "''"
     $sample = "& '$root/samples/Invoke-QemuMigration.ps1' -InformationAction Continue"
     $script = "$sample; ''; $sample -Scenario PauseContinue -Run Without, Watched -CoursePath '$root/out/results/course.json'"
@@ -362,18 +373,18 @@ switch ($Task) {
         Invoke-Tier (Get-CheckTier)
     }
     Test {
-        Invoke-Stage KvmTsc.sln
-        Invoke-LabBuild
+        Invoke-StageAndLab
+        Invoke-TortureBuild
         Invoke-Tier (Get-TestTier)
     }
     Soak {
-        Invoke-Stage KvmTsc.sln
-        Invoke-LabBuild
+        Invoke-StageAndLab
+        Invoke-TortureBuild
         Invoke-Tier (Get-SoakTier)
     }
     Matrix {
-        Invoke-Stage KvmTsc.sln
-        Invoke-LabBuild
+        Invoke-StageAndLab
+        Invoke-TortureBuild
         Invoke-Tier (Get-MatrixTier)
     }
     Intel {

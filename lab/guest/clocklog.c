@@ -5,8 +5,8 @@
 // Lines, one event each, times in nanoseconds, TSC values in ticks:
 //
 //   start vcpus=2 clocksource=tsc          the loops are running
-//   second SAMPLE                          each thread, each second, the last sample that nothing interrupted
-//   gap MILLISECONDS SAMPLE | SAMPLE       two samples of one thread in a row, between which a clock went on by 200 ms or more
+//   second SAMPLE                          each second, of one thread after another, the last sample that nothing interrupted
+//   gap MILLISECONDS SAMPLE | SAMPLE       two samples of one thread in a row, between which a clock went on by 400 ms or more
 //   back CLOCK TICKS SAMPLE | READING      a clock reads less than any vCPU read before; READING is what it read
 //   apart CLOCK NANOSECONDS SAMPLE | SAMPLE  between these two, CLOCK and the TSC did not go on by the same time
 //   log LEVEL MICROSECONDS TEXT            the answer to `log`: the kernel's messages that are warnings or worse, or about clocks;
@@ -17,9 +17,10 @@
 //   moved tsc VCPUS                        the answer to `move-tsc TICKS CPU...`: so many wrote IA32_TSC, which now is by TICKS more;
 //                                          of samples nothing is reported any more
 //
-//   SAMPLE   thread=0 cpu=0 number=1 tsc=1 real=1 tsc=2 mono=1 tsc=3 boot=1 tsc=4
+//   SAMPLE   thread=0 tsc=1 real=1 +2 mono=1 +2 boot=1 +2
 //
-// In a sample each clock stands between two TSC readings, the moments before and after it was read.
+// In a sample each clock stands between two TSC readings, the moments before and after it was read: the later one says how many ticks after the earlier it was.
+// Thread N runs on CPU N. An emulated host takes a millisecond for each character, so there are no more than are needed.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,26 +48,23 @@ enum { MAX_VCPUS = 64, LINE_SIZE = 512, QUEUE_LINES = 1024, LOOP_LINES = 960, FL
 static const clockid_t clock_ids[CLOCKS] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME};
 static const char *const clock_names[CLOCKS + 1] = {"real", "mono", "boot", "tsc"};
 
-static const uint64_t gap_ns = 200 * 1000 * 1000; // longer than a busy host keeps a vCPU waiting, mostly
+static const uint64_t gap_ns = 400 * 1000 * 1000; // longer than a busy host keeps a vCPU waiting, mostly
 static const uint64_t second_ns = 1000 * 1000 * 1000;
-static const uint64_t burst_ns = 2 * 1000 * 1000, period_ns = 20 * 1000 * 1000;
+static const uint64_t burst_ns = 2 * 1000 * 1000, period_ns = 100 * 1000 * 1000;
 
 struct sample {
     int thread;
-    unsigned cpu;
-    uint64_t number;
     uint64_t tsc[CLOCKS + 1]; // clock i was read between tsc[i] and tsc[i + 1]
     uint64_t ns[CLOCKS];
 };
 
 // --- reading
 
-static uint64_t read_tsc(unsigned *cpu) {
-    unsigned aux;
+static uint64_t read_tsc(void) {
+    unsigned cpu;
     _mm_lfence();
-    uint64_t tsc = __rdtscp(&aux);
+    uint64_t tsc = __rdtscp(&cpu);
     _mm_lfence();
-    *cpu = aux & 0xfff; // where Linux keeps the CPU's number
     return tsc;
 }
 
@@ -87,15 +85,13 @@ static void raise_highest(int which, uint64_t value) {
 
 // Each highest value is loaded before its clock is read: a lower reading is time that went backwards.
 static void take_sample(struct sample *sample, uint64_t seen[CLOCKS + 1]) {
-    unsigned cpu;
     seen[CLOCKS] = atomic_load(&highest[CLOCKS]);
-    sample->tsc[0] = read_tsc(&sample->cpu);
+    sample->tsc[0] = read_tsc();
     for (int i = 0; i < CLOCKS; i++) {
         seen[i] = atomic_load(&highest[i]);
         sample->ns[i] = read_clock(clock_ids[i]);
-        sample->tsc[i + 1] = read_tsc(&cpu);
+        sample->tsc[i + 1] = read_tsc();
     }
-    sample->number++;
     raise_highest(CLOCKS, sample->tsc[CLOCKS]);
     for (int i = 0; i < CLOCKS; i++)
         raise_highest(i, sample->ns[i]);
@@ -186,10 +182,10 @@ static void *write_reports(void *unused) {
 }
 
 static const char *sample_text(const struct sample *sample, char text[LINE_SIZE / 2]) {
-    int length = snprintf(text, LINE_SIZE / 2, "thread=%d cpu=%u number=%lu tsc=%lu", sample->thread, sample->cpu, sample->number,
-                          sample->tsc[0]);
+    int length = snprintf(text, LINE_SIZE / 2, "thread=%d tsc=%lu", sample->thread, sample->tsc[0]);
     for (int i = 0; i < CLOCKS; i++)
-        length += snprintf(text + length, LINE_SIZE / 2 - length, " %s=%lu tsc=%lu", clock_names[i], sample->ns[i], sample->tsc[i + 1]);
+        length += snprintf(text + length, LINE_SIZE / 2 - length, " %s=%lu %+ld", clock_names[i], sample->ns[i],
+                           (int64_t)(sample->tsc[i + 1] - sample->tsc[i]));
     return text;
 }
 
@@ -277,6 +273,7 @@ static bool report_apart(const struct line *line, const struct sample *before, c
 
 // --- the loops
 
+static int vcpus;
 static atomic_int running;
 static atomic_bool moves_tsc; // from then on what would be reported is its own doing, and too much to be read
 
@@ -287,7 +284,21 @@ static void pin(int cpu) {
     sched_setaffinity(0, sizeof set, &set);
 }
 
-// Takes samples for two seconds, to learn the TSC's rate.
+static atomic_bool rests = true;
+
+// Reading without end would leave its host's processors to nothing else: after a burst a thread rests until the next period begins, which is one moment for
+// all threads, so that what their vCPUs read is compared all the same. Returns when its burst began. Who takes the guest away has it busy before, so that it is
+// reading when it comes back.
+static uint64_t rest_after_burst(uint64_t began, uint64_t now) {
+    if (!rests || now - began < burst_ns) // unsigned: a clock that went back ends it
+        return began;
+    uint64_t next = (now / period_ns + 1) * period_ns;
+    struct timespec at = {next / second_ns, next % second_ns};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+// Takes samples until two seconds have passed, to learn the TSC's rate.
 static void learn_line(struct line *line, struct sample *sample) {
     uint64_t seen[CLOCKS + 1];
     line->narrowest = UINT64_MAX;
@@ -300,7 +311,9 @@ static void learn_line(struct line *line, struct sample *sample) {
     } while (!is_tight(line, sample));
     line->origin = *sample;
     line->started = true;
+    uint64_t burst = sample->ns[MONOTONIC];
     do {
+        burst = rest_after_burst(burst, sample->ns[MONOTONIC]);
         take_sample(sample, seen);
     } while (!is_tight(line, sample) || distance(line->origin.ns[MONOTONIC], sample->ns[MONOTONIC]) < 2e9);
     measure_rate(line, sample);
@@ -323,20 +336,6 @@ static void follow_line(struct line *line, const struct sample *sample) {
     }
 }
 
-static atomic_bool rests = true;
-
-// Reading without end would leave its host's processors to nothing else: after a burst a thread rests until the next period begins, which is one moment for
-// all threads, so that what their vCPUs read is compared all the same. Returns when its burst began. Who takes the guest away has it busy before, so that it is
-// reading when it comes back.
-static uint64_t rest_after_burst(uint64_t began, uint64_t now) {
-    if (!rests || now - began < burst_ns) // unsigned: a clock that went back ends it
-        return began;
-    uint64_t next = (now / period_ns + 1) * period_ns;
-    struct timespec at = {next / second_ns, next % second_ns};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-    return read_clock(CLOCK_MONOTONIC);
-}
-
 static void *run_loop(void *argument) {
     int thread = (int)(intptr_t)argument;
     pin(thread);
@@ -347,7 +346,7 @@ static void *run_loop(void *argument) {
     learn_line(&line, &sample);
     running++;
 
-    uint64_t next = sample.ns[MONOTONIC], burst = next;
+    uint64_t burst = sample.ns[MONOTONIC], next = burst + thread * second_ns, turns = vcpus * second_ns;
     for (;;) {
         burst = rest_after_burst(burst, sample.ns[MONOTONIC]);
         previous = sample;
@@ -357,8 +356,8 @@ static void *run_loop(void *argument) {
         report_backwards(&sample, seen);
         report_gap(&line, &previous, &sample);
         follow_line(&line, &sample);
-        if (distance(next, sample.ns[MONOTONIC]) >= 0 || distance(sample.ns[MONOTONIC], next) > 2e9) {
-            next = sample.ns[MONOTONIC] + second_ns;
+        if (distance(next, sample.ns[MONOTONIC]) >= 0 || distance(sample.ns[MONOTONIC], next) > turns + 1e9) {
+            next = sample.ns[MONOTONIC] + turns;
             report_sample("second", &line.reference);
         }
     }
@@ -421,8 +420,7 @@ static bool move_tsc(int cpu, int64_t ticks) {
     cpu_set_t before;
     sched_getaffinity(0, sizeof before, &before);
     pin(cpu);
-    unsigned on;
-    uint64_t value = read_tsc(&on) + ticks;
+    uint64_t value = read_tsc() + ticks;
     bool written = pwrite(msrs, &value, sizeof value, IA32_TSC) == sizeof value;
     sched_setaffinity(0, sizeof before, &before);
     close(msrs);
@@ -513,7 +511,7 @@ static void start_thread(void *(*body)(void *), void *argument) {
 
 static int run_guest(void) {
     set_up_machine();
-    int vcpus = sysconf(_SC_NPROCESSORS_ONLN);
+    vcpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (vcpus > MAX_VCPUS)
         vcpus = MAX_VCPUS;
     start_thread(write_reports, NULL);
@@ -533,12 +531,11 @@ static int print_host(void) {
     uint64_t best = UINT64_MAX;
     char line[LINE_SIZE] = "";
     for (int i = 0; i < 200; i++) {
-        unsigned cpu;
-        uint64_t first = read_tsc(&cpu);
+        uint64_t first = read_tsc();
         uint64_t real = read_clock(CLOCK_REALTIME);
         uint64_t raw = read_clock(CLOCK_MONOTONIC_RAW);
         uint64_t mono = read_clock(CLOCK_MONOTONIC);
-        uint64_t last = read_tsc(&cpu);
+        uint64_t last = read_tsc();
         if (last - first < best) {
             best = last - first;
             snprintf(line, sizeof line, "host tsc=%lu real=%lu raw=%lu mono=%lu tsc=%lu", first, real, raw, mono, last);

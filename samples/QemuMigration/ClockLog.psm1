@@ -7,8 +7,8 @@ Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 
 $Clocks = [ordered]@{ real = 'CLOCK_REALTIME'; mono = 'CLOCK_MONOTONIC'; boot = 'CLOCK_BOOTTIME' }
-$SamplePattern = [regex] ('thread=(?<thread>\d+) \S+ \S+ tsc=(?<t0>\d+) real=(?<real>\d+) tsc=(?<t1>\d+) mono=(?<mono>\d+) ' +
-    'tsc=(?<t2>\d+) boot=(?<boot>\d+) tsc=(?<t3>\d+)')
+$SamplePattern = [regex] ('thread=(?<thread>\d+) tsc=(?<tsc>\d+) real=(?<real>\d+) (?<ticks>[+-]\d+) mono=(?<mono>\d+) (?<ticks>[+-]\d+) ' +
+    'boot=(?<boot>\d+) (?<ticks>[+-]\d+)')
 $TwoTo64 = 18446744073709551616d
 
 <#
@@ -55,11 +55,13 @@ function ConvertFrom-ClockLog([string[]] $Line, $Offset, $Place) {
     foreach ($text in $Line) {
         foreach ($match in $SamplePattern.Matches($text)) {
             $groups = $match.Groups
+            $guestTsc = [decimal] $groups['tsc'].Value
             [pscustomobject]@{
                 Kind     = $text.Substring(0, $text.IndexOf(' '))
                 Thread   = [int] $groups['thread'].Value
-                Tsc      = [decimal[]] $(foreach ($name in 't0', 't1', 't2', 't3') {
-                        $hostTsc = (([decimal] $groups[$name].Value - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
+                Tsc      = [decimal[]] $(foreach ($ticks in @(0) + $groups['ticks'].Captures.Value) {
+                        $guestTsc += [decimal] $ticks
+                        $hostTsc = (($guestTsc - $Offset.Ticks) % $TwoTo64 + $TwoTo64) % $TwoTo64 / $Offset.Ratio
                         $Place.To + ($hostTsc - $Place.From) * $Place.Scale
                     })
                 real     = [decimal] $groups['real'].Value

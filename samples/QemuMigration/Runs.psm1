@@ -5,8 +5,8 @@ Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 Import-Module "$PSScriptRoot/Qemu.psm1", "$PSScriptRoot/ClockLog.psm1" -Verbose:$false
 
-$SecondsBefore = 7 # for the guest's rates, to a ten-millionth
-$SecondsAfter = 3
+$LinesBefore = 4 # of each thread, which takes seven seconds: for the guest's rates, to a ten-millionth
+$LinesAfter = 2
 $JudgeNanoseconds = 50000 # that the reading of two hosts' clocks may be off by, and
 $JudgePpm = 20 # that the rates of their clocks and TSCs may differ by
 
@@ -52,12 +52,12 @@ What is known of a guest and its host after some seconds of the guest's, more of
 When it is taken away it is busy, so that it reads its clocks at once when it is back.
 #>
 function Watch-Guest([Parameter(Mandatory)] $Guest, [Parameter(Mandatory)] [string] $Image, [switch] $Before, [switch] $FromNow) {
-    Use-Guest $Guest -Arguments $Image, ($Before ? $SecondsBefore : $SecondsAfter), $FromNow.IsPresent, $Before.IsPresent {
-        param($there, $image, $seconds, $fromNow, $busy)
+    Use-Guest $Guest -Arguments $Image, ($Before ? $LinesBefore : $LinesAfter), $FromNow.IsPresent, $Before.IsPresent {
+        param($there, $image, $lines, $fromNow, $busy)
         $earlier = Read-HostClock $image
         $before = $fromNow ? (Sync-GuestLog $there) : 0 # lines that it had not written yet when it was stopped among them
         foreach ($thread in 0, 1) {
-            Wait-GuestLog $there "^second thread=$thread " -Count $seconds -Skip $before
+            Wait-GuestLog $there "^second thread=$thread " -Count $lines -Skip $before
         }
         $report = Get-GuestReport $there -Busy:$busy
         @{

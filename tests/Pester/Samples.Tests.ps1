@@ -48,7 +48,7 @@ Describe 'A guest''s clocks, as the sample Invoke-QemuMigration.ps1 judges them'
 
         function Get-Line([long] $At, [long] $Read, [long] $Lost = 0) {
             $clock = $At + $Read - $Lost
-            "second thread=0 cpu=0 number=1 tsc=$At real=$clock tsc=$($At + 10000) mono=$($clock + 10000) tsc=$($At + 20000) boot=$($clock + 20000) tsc=$($At + 30000)"
+            "second thread=0 tsc=$At real=$clock +10000 mono=$($clock + 10000) +10000 boot=$($clock + 20000) +10000"
         }
 
         function Get-Witness([string[]] $Log, [long] $At) {
