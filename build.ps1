@@ -88,12 +88,11 @@ function Invoke-BareStage([string] $Project = 'src/KvmTsc.PowerShell') {
 # Builds the module, and meanwhile what a lab would build anew each time, which downloads and waits for the most part: the samples' guest, and for tests the VMM that
 # stands in for others. Where this cannot be done, those who need it will say so.
 function Invoke-StageAndLab([string] $Project = 'KvmTsc.sln', [string[]] $Script = @('lab/guest/build', 'tests/Vmm/build')) {
-    $building = Start-ThreadJob -ArgumentList $Lab, ($Script | ForEach-Object { "$PSScriptRoot/$_" }) {
-        param($lab, $scripts)
+    $building = Start-ThreadJob {
         $ErrorActionPreference = 'Stop'
         $PSNativeCommandUseErrorActionPreference = $true
-        & $lab exec --cpus 1 -- true 2>&1 # which brings the guest's kernel
-        $scripts | ForEach-Object { & $_ 2>&1 | Where-Object { $_ -is [Management.Automation.ErrorRecord] } } # the rest is where it is now
+        & $using:Lab exec --cpus 1 -- true 2>&1 # which brings the guest's kernel
+        $using:Script | ForEach-Object { & "$using:PSScriptRoot/$_" 2>&1 | Where-Object { $_ -is [Management.Automation.ErrorRecord] } } # the rest is where it is now
     }
     try {
         Invoke-Stage $Project
@@ -174,7 +173,7 @@ function Get-TestTier {
     # In this order: one leaves a host's clock wrong, the last takes a host down. Libvirt is with them for its start of PowerShell, and is skipped by name elsewhere.
     $libvirt = @(Get-LibvirtOption)
     $ofTwoHosts = @(if ($libvirt) { 'Libvirt' }) + 'Fleet', 'TwoHosts', 'TwoHostsQemu'
-    $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1").Name -replace '\.Tests\.ps1$'
+    $all = (Get-ChildItem "$PSScriptRoot/tests/Pester/*.Tests.ps1" | Select-String '-Tag Kvm\b' -List).Filename -replace '\.Tests\.ps1$' # finding that a file has none takes a second there
     $others = $all.Where({ $_ -notin $ofTwoHosts + 'LibvirtMigration' }) # which is of Soak
     $asTraced = '--append', 'proc_mem.force_override=ptrace'
 

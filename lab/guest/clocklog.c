@@ -20,7 +20,7 @@
 //   SAMPLE   thread=0 tsc=1 real=1 +2 mono=1 +2 boot=1 +2
 //
 // In a sample each clock stands between two TSC readings, the moments before and after it was read: the later one says how many ticks after the earlier it was.
-// Thread N runs on CPU N. An emulated host takes a millisecond for each character, so there are no more than are needed.
+// Thread N runs on CPU N.
 
 #define _GNU_SOURCE
 #include <errno.h>
