@@ -17,7 +17,7 @@ internal static class GuardRun
     /// <summary>That CLOCK_REALTIME and the TSC may part by.</summary>
     private const double TolerancePpm = 1;
 
-    private static readonly Scenario s_scenario = new("loses time", 100, true, true, "--stop-clock");
+    private static readonly Scenario s_scenario = new("loses time", 100, true, true, "--stop-clock", "--late-kicks");
 
     public static int Run(Options options)
     {

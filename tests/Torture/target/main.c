@@ -165,6 +165,7 @@ static void usage(void)
         "  --no-run             never runs the vCPUs, until told to\n"
         "  --paused             runs each vCPU once, then waits until told to go on\n"
         "  --stop-clock         sets kvmclock back to where it stood after a pause, as QEMU does\n"
+        "  --late-kicks         has a vCPU's thread told to leave KVM_RUN some time before the signal that says so, as on a busy host\n"
         "  --undumpable         as after a change of credentials\n"
         "  --exit-after MS      ends by itself\n"
         "  --stand-in           needs no KVM: terminals' sizes instead of TSC offsets\n"
@@ -184,6 +185,7 @@ static void parse(int count, char **arguments)
         { "no-run", no_argument, NULL, 'n' },
         { "paused", no_argument, NULL, 'p' },
         { "stop-clock", no_argument, NULL, 'k' },
+        { "late-kicks", no_argument, NULL, 'l' },
         { "undumpable", no_argument, NULL, 'u' },
         { "exit-after", required_argument, NULL, 'e' },
         { "stand-in", no_argument, NULL, 't' },
@@ -205,6 +207,7 @@ static void parse(int count, char **arguments)
         case 'n': options.no_run = true; break;
         case 'p': options.paused = true; break;
         case 'k': options.stop_clock = true; break;
+        case 'l': options.late_kicks = true; break;
         case 'u': options.undumpable = true; break;
         case 'e': options.exit_after_ms = (unsigned)atoi(optarg); break;
         case 't': options.stand_in = true; break;

@@ -17,6 +17,7 @@ struct options {
     bool no_run;
     bool paused;
     bool stop_clock;
+    bool late_kicks;
     bool undumpable;
     bool stand_in;
     unsigned exit_after_ms;

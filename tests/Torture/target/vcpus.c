@@ -34,6 +34,7 @@ struct vcpu {
     uint32_t violations;
     pthread_t thread;
     _Atomic uint32_t kicks; // a futex that a paused thread waits for
+    _Atomic uint32_t writes; // of immediate_exit by others, counted before each and after it: odd meanwhile
     _Atomic bool paused, wants_offset;
     int64_t offset;
 };
@@ -50,6 +51,7 @@ static int kvm, vm = -1, count;
 static struct vcpu vcpus[most_vcpus];
 static struct check *offset_check;
 static uint64_t clock_at_pause;
+static _Thread_local volatile sig_atomic_t kicks_taken; // by this thread
 
 static void require(bool holds, const char *what)
 {
@@ -73,8 +75,9 @@ static void nap(struct vcpu *vcpu)
 {
     struct timespec time = { 0, nap_ms * 1000000L };
     uint64_t runs = handler_runs(vcpu->receiver);
+    sig_atomic_t taken = kicks_taken;
     long result = hold_syscall(vcpu->holder, vcpu->check, SYS_nanosleep, (long[6]){ (long)(uintptr_t)&time, 0 });
-    bool interrupted = result == -EINTR && (handler_runs(vcpu->receiver) > runs || vcpu->run->immediate_exit);
+    bool interrupted = result == -EINTR && (handler_runs(vcpu->receiver) > runs || kicks_taken != taken);
     if (result && !interrupted)
         deviation(vcpu->check, "nanosleep returned %ld, and no handler ran", result);
 }
@@ -151,8 +154,9 @@ static void check_guest(struct vcpu *vcpu)
 
 static void run_once(struct vcpu *vcpu)
 {
+    uint32_t writes = vcpu->writes;
     long result = hold_syscall(vcpu->holder, vcpu->check, SYS_ioctl, (long[6]){ vcpu->fd, KVM_RUN, 0 });
-    bool at_once = vcpu->run->immediate_exit;
+    bool at_once = vcpu->run->immediate_exit || writes % 2 || vcpu->writes != writes; // that it was set may be over
     if (result == -EINTR) {
         vcpu->run->immediate_exit = 0;
         if (!at_once && vcpu->run->exit_reason != KVM_EXIT_INTR)
@@ -211,9 +215,25 @@ static void *run_vcpu(void *argument)
     return NULL;
 }
 
-static void ignore_kick(int signal)
+static void take_kick(int signal)
 {
     (void)signal;
+    kicks_taken++;
+}
+
+static void set_immediate_exit(struct vcpu *vcpu, bool at_once)
+{
+    vcpu->writes++;
+    vcpu->run->immediate_exit = at_once;
+    vcpu->writes++;
+}
+
+static void interrupt(struct vcpu *vcpu)
+{
+    set_immediate_exit(vcpu, true);
+    if (options.late_kicks)
+        sleep_ms(2 * nap_ms);
+    pthread_kill(vcpu->thread, kick_signal);
 }
 
 // Gets a vCPU's thread out of KVM_RUN or its futex.
@@ -223,8 +243,7 @@ static void kick(struct vcpu *vcpu)
     syscall(SYS_futex, &vcpu->kicks, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     if (vcpu->paused)
         return; // a waiting thread is not interrupted by a signal on top
-    vcpu->run->immediate_exit = 1;
-    pthread_kill(vcpu->thread, kick_signal);
+    interrupt(vcpu);
 }
 
 // --- pauses
@@ -265,11 +284,10 @@ void pause_vcpus(bool paused)
     for (int i = 0; i < count; i++) {
         if (paused) {
             vcpus[i].paused = true;
-            vcpus[i].run->immediate_exit = 1;
-            pthread_kill(vcpus[i].thread, kick_signal);
+            interrupt(&vcpus[i]);
         } else {
             vcpus[i].paused = false;
-            vcpus[i].run->immediate_exit = 0;
+            set_immediate_exit(&vcpus[i], false);
             kick(&vcpus[i]);
         }
     }
@@ -376,7 +394,7 @@ void create_vcpus(void)
 
 void start_vcpus(void)
 {
-    struct sigaction action = { .sa_handler = ignore_kick, .sa_flags = SA_RESTART | SA_ONSTACK };
+    struct sigaction action = { .sa_handler = take_kick, .sa_flags = SA_RESTART | SA_ONSTACK };
     if (sigaction(kick_signal, &action, NULL))
         die("sigaction");
     for (int i = 0; i < count; i++)
