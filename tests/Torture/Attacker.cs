@@ -1,11 +1,13 @@
 using System.Diagnostics;
+using System.Globalization;
+using System.IO.Pipes;
 using System.Runtime.InteropServices;
 
 namespace KvmTsc.Torture;
 
 /// <summary>
 /// Has processes attach to the target, writing the two offsets in turn, until a SIGKILL that they have asked the kernel for hits them:
-/// somewhere in an attach, or somewhere in a batch that writes. Each is a fork of this one, which has attached before, since starting .NET
+/// somewhere in an attach, or somewhere in a batch that writes; or until it has done so many of its acts, see <see cref="Stepper"/>. Each is a fork of this one, which has attached before, since starting .NET
 /// takes far longer than an attach. Of a fork only the calling thread lives on, which is the one that attaches; see
 /// <see cref="Self.StartForking"/>.
 /// </summary>
@@ -13,6 +15,7 @@ internal static partial class Attacker
 {
     public const string Anywhere = "anywhere";
     public const string InBatch = "in the batch";
+    public const string AfterActs = "after ";
     private const int Measurements = 4;
     private const int MostWrites = 10_000;
 
@@ -28,6 +31,12 @@ internal static partial class Attacker
         Console.WriteLine("ready");
         while (Console.ReadLine() is { } where)
         {
+            if (where.StartsWith(AfterActs, StringComparison.Ordinal))
+            {
+                Step(work, int.Parse(where[AfterActs.Length..], CultureInfo.InvariantCulture));
+                continue;
+            }
+
             var child = Fork();
             if (child == 0)
                 AttachUntilKilled(work, watched!, where == InBatch, typical);
@@ -70,6 +79,25 @@ internal static partial class Attacker
         }
 
         Exit(1);
+    }
+
+    /// <summary>Has one attach that is killed after so many acts, or ends.</summary>
+    private static void Step(IWork work, int acts)
+    {
+        using var gate = new AnonymousPipeServerStream(PipeDirection.Out);
+        using var entrance = new AnonymousPipeClientStream(PipeDirection.In, gate.ClientSafePipeHandle);
+        var child = Fork();
+        if (child == 0)
+        {
+            _ = entrance.ReadByte();
+            Write(work, acts);
+            Exit(0);
+        }
+
+        var stepper = Stepper.Trace(child);
+        gate.WriteByte(0);
+        var status = stepper.KillAfter(acts);
+        Console.WriteLine($"{status} {stepper.LastAct}");
     }
 
     private static void Write(IWork work, int index) => work.Write(index % 2 == 0 ? Scenario.SecondOffset : Scenario.FirstOffset);

@@ -37,7 +37,20 @@ internal sealed class AttackerProcess : IDisposable
             Console.Error.WriteLine($"    an attacker died by itself, status {status}");
         else if (status != Killed)
             throw new InvalidOperationException($"The attacker ended with status {status} instead of {Killed}.");
-        return (KillPhase)File.ReadAllBytes(_notes)[0];
+        return Phase;
+    }
+
+    /// <summary>Has it attach until it has done so many of its acts, and is killed.</summary>
+    /// <returns>What it was at, and did last; null if it came to its end before.</returns>
+    public (KillPhase Phase, string LastAct)? AttackWithActs(int acts)
+    {
+        Tell($"{Attacker.AfterActs}{acts}");
+        return Hear().Split(' ', 2) switch
+        {
+            [Killed, var act] => (Phase, act),
+            ["0", _] => null,
+            var other => throw new InvalidOperationException($"The attacker ended with status {string.Join(' ', other)} instead of {Killed}."),
+        };
     }
 
     public void Dispose()
@@ -48,6 +61,8 @@ internal sealed class AttackerProcess : IDisposable
         _process.Dispose();
         File.Delete(_notes);
     }
+
+    private KillPhase Phase => (KillPhase)File.ReadAllBytes(_notes)[0];
 
     private void Tell(string line)
     {

@@ -9,18 +9,33 @@ internal static class KillRun
 {
     private const int DefaultCount = 500;
 
+    /// <summary>At random instants.</summary>
     public static int Run(Options options)
     {
         var counts = new Counts();
-        Scenario[] scenarios = [.. Scenario.Chosen(options).Where(scenario => !scenario.IsFiltered && scenario.KnowsThreads)];
-        foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, scenarios))
+        foreach (var (scenario, count) in Scenario.Divide(options.Count ?? DefaultCount, Scenarios(options)))
         {
             using var run = new ScenarioRun(scenario, counts);
-            run.Run(count);
+            run.Run(index => index < count ? run.Kill(index) : null);
         }
 
         return counts.Finish();
     }
+
+    /// <summary>After each of the acts of an attach, one after the other.</summary>
+    public static int RunActs(Options options)
+    {
+        var counts = new Counts();
+        foreach (var scenario in Scenarios(options))
+        {
+            using var run = new ScenarioRun(scenario, counts);
+            run.Run(index => run.KillAfter(index + 1));
+        }
+
+        return counts.Finish();
+    }
+
+    private static Scenario[] Scenarios(Options options) => [.. Scenario.Chosen(options).Where(scenario => !scenario.IsFiltered && scenario.KnowsThreads)];
 
     private sealed class ScenarioRun(Scenario scenario, Counts counts) : IDisposable
     {
@@ -30,17 +45,17 @@ internal static class KillRun
         private readonly LeftPayloads _payloads = new();
         private long _deviations;
 
-        public void Run(int count)
+        /// <summary>Kills until there is nothing left to kill.</summary>
+        /// <param name="kill">Does it, the how manieth being given, and returns what was killed at what; null if that was all.</param>
+        public void Run(Func<int, (KillPhase Phase, string How)?> kill)
         {
             try
             {
-                for (var i = 0; i < count; i++)
+                var count = 0;
+                while (KillOnce(count, kill))
                 {
-                    if (_target is null)
-                        Begin();
-                    Kill(i);
-                    if (i % 25 == 24 && _target is not null)
-                        AttachRun.Look(_target, counts, $"{i + 1} of {count} kills");
+                    if (++count % 25 == 0 && _target is not null)
+                        AttachRun.Look(_target, counts, $"{count} kills");
                 }
 
                 var list = _phases.OrderBy(phase => phase.Key).Select(phase => $"{phase.Value} {phase.Key.ToString().ToLowerInvariant()}");
@@ -70,52 +85,63 @@ internal static class KillRun
             (_attacker, _target) = (null, null);
         }
 
-        private void Kill(int index)
+        /// <summary>Kills at a random instant.</summary>
+        public (KillPhase Phase, string How)? Kill(int index) => (_attacker!.Attack(index % 2 == 0 ? Attacker.InBatch : Attacker.Anywhere), $"kill {index}");
+
+        /// <summary>Kills after so many acts.</summary>
+        public (KillPhase Phase, string How)? KillAfter(int acts) =>
+            _attacker!.AttackWithActs(acts) is var (phase, act) ? (phase, $"killed after {acts} acts, the last {act}") : null;
+
+        private bool KillOnce(int index, Func<int, (KillPhase Phase, string How)?> kill)
         {
+            if (_target is null)
+                Begin();
             var failedBefore = counts.Failed;
-            var where = index % 2 == 0 ? Attacker.InBatch : Attacker.Anywhere;
-            KillPhase? phase = null;
+            var what = $"kill {index}";
             try
             {
-                phase = _attacker!.Attack(where);
-                _phases[phase.Value] = _phases.GetValueOrDefault(phase.Value) + 1;
-                Check(index, phase);
+                if (kill(index) is not var (phase, how))
+                    return false;
+                what = $"{how} ({phase})";
+                _phases[phase] = _phases.GetValueOrDefault(phase) + 1;
+                Check(what, phase);
             }
             catch (InvalidOperationException exception)
             {
-                Fail(index, phase, exception.Message);
+                Fail(what, exception.Message);
                 Dispose();
             }
 
             if (counts.Failed == failedBefore)
                 counts.Pass();
+            return true;
         }
 
-        private void Check(int index, KillPhase? phase)
+        private void Check(string what, KillPhase phase)
         {
             var target = _target!;
 
             // The kernel let go of all threads before the attacker could be waited for.
             foreach (var thread in ThreadStates.Held(target.ProcessId))
-                Fail(index, phase, $"thread {thread} is still held");
+                Fail(what, $"thread {thread} is still held");
             var before = target.Report();
             if (scenario.CanReadOffsets)
                 _ = target.Offsets();
             var offsets = scenario.Witness(target).Distinct().ToArray();
             if (offsets is not [Scenario.FirstOffset or Scenario.SecondOffset])
-                Fail(index, phase, $"offsets {string.Join(", ", offsets)}");
+                Fail(what, $"offsets {string.Join(", ", offsets)}");
             foreach (var stalled in target.AwaitProgress(before))
-                Fail(index, phase, $"{stalled.Name} makes no progress");
+                Fail(what, $"{stalled.Name} makes no progress");
             // Once others are sent to the payload's memory, they may be there still.
             var mayBeLeft = phase is KillPhase.Stopping or KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing;
             if (_payloads.Look(target.Resources(), mayBeLeft) is { } wrong)
-                Fail(index, phase, wrong);
+                Fail(what, wrong);
             var report = target.Report();
             if (report.Deviations > _deviations)
-                Fail(index, phase, $"{report.Deviations - _deviations} deviations, of {report.Deviating}");
+                Fail(what, $"{report.Deviations - _deviations} deviations, of {report.Deviating}");
             _deviations = report.Deviations;
         }
 
-        private void Fail(int index, KillPhase? phase, string what) => counts.Fail($"{scenario.Name}, kill {index} ({phase}): {what}");
+        private void Fail(string what, string wrong) => counts.Fail($"{scenario.Name}, {what}: {wrong}");
     }
 }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # The proof that attaching does no harm, on a KVM host: lab/kvmlab exec --cpus 1 --timeout 10000 -- tests/Torture/soak.sh FULL|TENTH [PART]...
-# PART is control, attach, kill, watch, guard or errors; all of them by default. Build it before, where that is faster: tests/Torture/build. The last line is the count.
+# PART is control, attach, kill, acts, watch, guard or errors; all of them by default. Build it before, where that is faster: tests/Torture/build. The last line is the count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 case ${1:-TENTH} in
-    FULL) attaches=2000 kills=500 watches=200 guards=100 exits=20 ;;
-    TENTH) attaches=200 kills=50 watches=20 guards=10 exits=4 ;;
+    FULL) attaches=2000 kills=500 watches=200 guards=100 exits=20 dying=() ;;
+    TENTH) attaches=200 kills=50 watches=20 guards=10 exits=4 dying=(--only running) ;;
     *) echo 'usage: soak.sh FULL|TENTH [PART]...' >&2 && exit 2 ;;
 esac
 shift || true
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill watch guard errors)
+[[ ${#parts[@]} -gt 0 ]] || parts=(control attach kill acts watch guard errors)
 
 # Other users run these, too, who may have no way to where this checkout is.
 programs=$(mktemp -d)
@@ -47,6 +47,7 @@ for name in "${parts[@]}"; do
         control) part 'the checks can fail: a naive injector' control ;;
         attach) part "attached to $attaches times" attach --count "$attaches" ;;
         kill) part "killed $kills times" kill --count "$kills" ;;
+        acts) part 'killed after each act' acts "${dying[@]}" ;;
         watch) part "waited for a resume $watches times" watch --count "$watches" ;;
         guard) part "watched clocks, and killed $guards times" guard --count "$guards" ;;
         errors) part 'where it cannot attach' errors --count "$exits" ;;

@@ -68,13 +68,22 @@ internal sealed class Carrier
         // which would be pending or end its process, unless it is told to stop with what is no signal.
         if (SuspendsSeccomp || _preparation.MapsFile)
             Thread.SetOptions(LibC.PTRACE_O_TRACESYSGOOD | (SuspendsSeccomp ? LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
-        Thread.IsDiverted = true;
-        Thread.WriteSignalMask(FlightMask);
         int? file = _preparation.MapsFile ? OpenFile() : null;
-        Thread.WriteRegs(_frames.StartWith(MapCode(_preparation, file)));
+        Divert(_frames.StartWith(MapCode(_preparation, file)));
         _isInFlight = true;
         Thread.Resume(0);
         return true;
+    }
+
+    /// <summary>
+    /// Sends it on its way. The mask comes last: should we die between the two, the frames bring its own one back, but nothing would to a thread that is still
+    /// where it was. A handler that runs on the way for want of the mask finds a stack like any other.
+    /// </summary>
+    private void Divert(UserRegs regs)
+    {
+        Thread.IsDiverted = true;
+        Thread.WriteRegs(regs);
+        Thread.WriteSignalMask(FlightMask);
     }
 
     /// <summary>
@@ -89,7 +98,7 @@ internal sealed class Carrier
         var pathAddress = (frames.Address - (ulong)path.Length) & ~7UL;
         Write(frames.Address, frames.Bytes, "the stack");
         Write(pathAddress, path, "the stack");
-        Thread.WriteRegs(frames.StartWith(new SignalFrames.Call(SysOpen, pathAddress, CloseOnExec)));
+        Divert(frames.StartWith(new SignalFrames.Call(SysOpen, pathAddress, CloseOnExec)));
         var result = Thread.RunSystemCall(SysOpen, new Patience(Patience.OfStep));
         if (result is not >= 0 and var error)
         {
@@ -186,13 +195,16 @@ internal sealed class Carrier
             Thread.Detach();
     }
 
-    /// <summary>A signal that cannot be blocked stopped it on its way, which would end its process: it is put where it was, and goes on without it.</summary>
+    /// <summary>
+    /// A signal that cannot be blocked stopped it on its way, which would end its process: it is put where it was, and goes on without it. The mask comes first,
+    /// as it comes last on the way out.
+    /// </summary>
     private void PutHome()
     {
         try
         {
-            Thread.WriteRegs(_home);
             Thread.WriteSignalMask(_homeMask);
+            Thread.WriteRegs(_home);
         }
         catch (KvmException) when (Thread.IsGone)
         {

@@ -29,7 +29,7 @@ internal static class RegistersAtStop
     /// How well it can carry a batch, 0 best; negative if it cannot. The last choice is one whose system call a handler ends: a carrier
     /// issues it again in any case.
     /// </summary>
-    public static int CarrierRankOf(in UserRegs regs) => HasRestartBlock(regs) ? -1
+    public static int CarrierRankOf(in UserRegs regs) => HasRestartBlock(regs) || IsAboutToRestart(regs) ? -1
         : IsInSystemCall(regs) && (int)regs.OrigRax == SystemCall.Ioctl && (uint)regs.Rsi == (uint)KvmRequest.Run ? 0
         : !IsInSystemCall(regs) ? 2
         : ResultOf(regs) == -Errno.ERESTARTNOHAND ? 3
@@ -54,6 +54,12 @@ internal static class RegistersAtStop
 
     private static bool IsRestarted(in UserRegs regs) =>
         IsInSystemCall(regs) && -ResultOf(regs) is Errno.ERESTARTSYS or Errno.ERESTARTNOINTR or Errno.ERESTARTNOHAND or Errno.ERESTART_RESTARTBLOCK;
+
+    /// <summary>
+    /// Whether it has been stopped once more where the kernel has set it to issue restart_syscall(2), in the kernel or at that instruction. Any call may have had
+    /// that number for its result, too, which is only a reason to take another thread.
+    /// </summary>
+    private static bool IsAboutToRestart(in UserRegs regs) => regs.Rax == SysRestart;
 
     private static bool HasRestartBlock(in UserRegs regs) => IsInSystemCall(regs) && -ResultOf(regs) == Errno.ERESTART_RESTARTBLOCK;
 }
