@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using System.IO.Pipes;
 using System.Runtime.InteropServices;
+using KvmTsc.Execution;
+using KvmTsc.Execution.Attach;
 
 namespace KvmTsc.Torture;
 
@@ -15,9 +17,11 @@ internal static partial class Attacker
 {
     public const string Anywhere = "anywhere";
     public const string InBatch = "in the batch";
-    public const string AfterActs = "after ";
+    private const string AtOnce = "at-once";
+    private const string AtResume = "at-resume";
     private const int Measurements = 4;
     private const int MostWrites = 10_000;
+    private static readonly TimeSpan s_longestWait = TimeSpan.FromMinutes(10);
 
     /// <summary>Its standard input says where to work, where to note what is done, and then for each kill where to be hit.</summary>
     public static int Run()
@@ -25,15 +29,16 @@ internal static partial class Attacker
         var place = Place.Parse(Console.ReadLine()!);
         using var notes = File.OpenHandle(Console.ReadLine()!, access: FileAccess.Write, share: FileShare.ReadWrite);
         WatchedExecutor? watched = null;
-        var work = place.Work(executor => watched = new WatchedExecutor(executor, phase => RandomAccess.Write(notes, [(byte)phase], 0)));
+        var work = place.Work(executor => watched = new WatchedExecutor(executor, Note));
+        var atResume = place.Work(executor => new WatchedExecutor(new ResumeExecutor((AttachedExecutor)executor), Note));
         _ = new KillTimer(); // compiled, as all else is, before the first fork
         var typical = Measure(work);
         Console.WriteLine("ready");
         while (Console.ReadLine() is { } where)
         {
-            if (where.StartsWith(AfterActs, StringComparison.Ordinal))
+            if (Parse(where) is var (isAtResume, acts))
             {
-                Step(work, int.Parse(where[AfterActs.Length..], CultureInfo.InvariantCulture));
+                Step(isAtResume ? atResume : work, acts);
                 continue;
             }
 
@@ -46,7 +51,15 @@ internal static partial class Attacker
         }
 
         return 0;
+
+        void Note(KillPhase phase) => RandomAccess.Write(notes, [(byte)phase], 0);
     }
+
+    /// <summary>That it is to be hit after so many acts.</summary>
+    public static string AfterActs(int acts, bool isAtResume) => string.Create(CultureInfo.InvariantCulture, $"{(isAtResume ? AtResume : AtOnce)} {acts}");
+
+    private static (bool IsAtResume, int Acts)? Parse(string where) =>
+        where.Split(' ') is [AtResume or AtOnce, var acts] words ? (words[0] == AtResume, int.Parse(acts, CultureInfo.InvariantCulture)) : null;
 
     private static TimeSpan Measure(IWork work)
     {
@@ -101,6 +114,23 @@ internal static partial class Attacker
     }
 
     private static void Write(IWork work, int index) => work.Write(index % 2 == 0 ? Scenario.SecondOffset : Scenario.FirstOffset);
+
+    /// <summary>Stops a VM when it is resumed, and says when it is waiting for that.</summary>
+    private sealed class ResumeExecutor(AttachedExecutor executor) : IVMExecutor
+    {
+        public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
+        {
+            var isSaid = false;
+            return executor.WhileHeldAtResume(work, s_longestWait, (_, _) => Say(), cancellationToken);
+
+            void Say()
+            {
+                if (!isSaid)
+                    Console.WriteLine(Watcher.Watching);
+                isSaid = true;
+            }
+        }
+    }
 
     [LibraryImport("libc", EntryPoint = "fork")]
     private static partial int Fork();

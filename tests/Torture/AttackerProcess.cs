@@ -41,11 +41,17 @@ internal sealed class AttackerProcess : IDisposable
     }
 
     /// <summary>Has it attach until it has done so many of its acts, and is killed.</summary>
+    /// <param name="acts">How many.</param>
+    /// <param name="resume">Resumes the target, which it is to wait for; null if it is not to wait.</param>
     /// <returns>What it was at, and did last; null if it came to its end before.</returns>
-    public (KillPhase Phase, string LastAct)? AttackWithActs(int acts)
+    public (KillPhase Phase, string LastAct)? AttackWithActs(int acts, Action? resume)
     {
-        Tell($"{Attacker.AfterActs}{acts}");
-        return Hear().Split(' ', 2) switch
+        Tell(Attacker.AfterActs(acts, isAtResume: resume is not null));
+        var line = Hear();
+        resume?.Invoke();
+        if (line == Watcher.Watching)
+            line = Hear();
+        return line.Split(' ', 2) switch
         {
             [Killed, var act] => (Phase, act),
             ["0", _] => null,

@@ -9,6 +9,9 @@ internal static class KillRun
 {
     private const int DefaultCount = 500;
 
+    /// <summary>Paused, waited for, and resumed.</summary>
+    private static readonly Scenario s_resumed = new("resumed", 0, true, true, "--stop-clock");
+
     /// <summary>At random instants.</summary>
     public static int Run(Options options)
     {
@@ -22,14 +25,14 @@ internal static class KillRun
         return counts.Finish();
     }
 
-    /// <summary>After each of the acts of an attach, one after the other.</summary>
+    /// <summary>After each of the acts of an attach, one after the other; also of one that waits for a resume.</summary>
     public static int RunActs(Options options)
     {
         var counts = new Counts();
-        foreach (var scenario in Scenarios(options))
+        foreach (var scenario in options.Only is null || options.Only == s_resumed.Name ? [.. Scenarios(options), s_resumed] : Scenarios(options))
         {
             using var run = new ScenarioRun(scenario, counts);
-            run.Run(index => run.KillAfter(index + 1));
+            run.Run(index => run.KillAfter(index + 1, atResume: scenario == s_resumed));
         }
 
         return counts.Finish();
@@ -89,8 +92,12 @@ internal static class KillRun
         public (KillPhase Phase, string How)? Kill(int index) => (_attacker!.Attack(index % 2 == 0 ? Attacker.InBatch : Attacker.Anywhere), $"kill {index}");
 
         /// <summary>Kills after so many acts.</summary>
-        public (KillPhase Phase, string How)? KillAfter(int acts) =>
-            _attacker!.AttackWithActs(acts) is var (phase, act) ? (phase, $"killed after {acts} acts, the last {act}") : null;
+        public (KillPhase Phase, string How)? KillAfter(int acts, bool atResume)
+        {
+            if (atResume)
+                _target!.Pause();
+            return _attacker!.AttackWithActs(acts, atResume ? _target!.Continue : null) is var (phase, act) ? (phase, $"killed after {acts} acts, the last {act}") : null;
+        }
 
         private bool KillOnce(int index, Func<int, (KillPhase Phase, string How)?> kill)
         {
