@@ -131,14 +131,17 @@ internal static class KillRun
             // The kernel let go of all threads before the attacker could be waited for.
             foreach (var thread in ThreadStates.Held(target.ProcessId))
                 Fail(what, $"thread {thread} is still held");
+            // What a carrier is at it finishes by itself. The threads of vCPUs that have run are held until then, and answer afterwards; where none is held, anybody
+            // may see it half done before it has gone home.
             var before = target.Report();
+            if (!scenario.HasRun)
+                AwaitProgress(what, before);
             if (scenario.CanReadOffsets)
                 _ = target.Offsets();
             var offsets = scenario.Witness(target).Distinct().ToArray();
             if (offsets is not [Scenario.FirstOffset or Scenario.SecondOffset])
                 Fail(what, $"offsets {string.Join(", ", offsets)}");
-            foreach (var stalled in target.AwaitProgress(before))
-                Fail(what, $"{stalled.Name} makes no progress");
+            AwaitProgress(what, before);
             // Once others are sent to the payload's memory, they may be there still.
             var mayBeLeft = phase is KillPhase.Stopping or KillPhase.Reading or KillPhase.Writing or KillPhase.Stopped or KillPhase.Releasing;
             if (_payloads.Look(target.Resources(), mayBeLeft) is { } wrong)
@@ -147,6 +150,12 @@ internal static class KillRun
             if (report.Deviations > _deviations)
                 Fail(what, $"{report.Deviations - _deviations} deviations, of {report.Deviating}");
             _deviations = report.Deviations;
+        }
+
+        private void AwaitProgress(string what, TargetReport since)
+        {
+            foreach (var stalled in _target!.AwaitProgress(since))
+                Fail(what, $"{stalled.Name} makes no progress");
         }
 
         private void Fail(string what, string wrong) => counts.Fail($"{scenario.Name}, {what}: {wrong}");
