@@ -230,7 +230,7 @@ function ConvertTo-Row($Kind, $Mode, $Before, $After, $Verdict, $Away, $Seconds,
         WrongSamples      = $Verdict.WrongSamples
         Backwards         = $Verdict.Backwards
         Parted            = $Verdict.Apart
-        Warnings          = @(Select-Message ($After.Messages | Where-Object { $_ -notin $Before.Messages }) ($Verdict.StoppedMonotonic + $Away / 2))
+        Warnings          = @(Select-Message $After.Messages ($Verdict.StoppedMonotonic + $Away / 2) -Known $Before.Messages)
         SameOffsets       = -not (Compare-Object $Before.Offsets.Ticks $After.Offsets.Ticks -SyncWindow 0)
         Told              = $Told
     }

@@ -273,7 +273,7 @@ function Invoke-Run([string] $Mode) {
         Restored  = $restored
         Corrected = $correction
         Told      = $told
-        Messages  = @(Select-Message ($after.Messages | Where-Object { $_ -notin $before.Messages }) ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2))
+        Messages  = @(Select-Message $after.Messages ($verdict.StoppedMonotonic + ($resumed - $stopped) / 2) -Known $before.Messages)
     }
 }
 

@@ -254,24 +254,24 @@ function Compare-GuestClock {
 
 <#
 .SYNOPSIS
-What a guest's kernel said that may be about clocks.
+What a guest's kernel said that may be about clocks, and had not said before.
 .DESCRIPTION
 A vCPU that its host has left waiting for some seconds is a lockup to it, as a jump of its clock is. The jump's has the pause within it, and with that the pause's middle, in ns of
-the guest's CLOCK_MONOTONIC. Reports of others are left out, whole: their lines come within two seconds of one another.
+the guest's CLOCK_MONOTONIC. Reports of others are left out, whole: their lines come within two seconds of one another, or, where the host leaves the vCPU waiting again, are of the
+kind that follows in such a report. Its first line may have been there before.
 #>
-function Select-Message([string[]] $Message, [Parameter(Mandatory)] [decimal] $PauseNanoseconds) {
+function Select-Message([string[]] $Message, [Parameter(Mandatory)] [decimal] $PauseNanoseconds, [string[]] $Known = @()) {
     $lockupSecond = 1073741824d # which has 2^30 ns; one more may have begun
     $betweenLines = 2000000000d
+    $following = '^log 4 \d+ (Modules linked in:|CPU: \d|Hardware name:|RIP: |Code: |R[A-Z\d]{2}: |[FC]S: |CR2: |DR\d: |Call Trace:| )'
     $passedUntil = -1d
     foreach ($line in $Message) {
         $now = [decimal] $line.Split(' ')[2] * 1000
         $isOther = $line -match 'soft lockup .* stuck for (?<seconds>\d+)s' -and
             -not ($now - ([decimal] $Matches.seconds + 1) * $lockupSecond -lt $PauseNanoseconds -and $now -gt $PauseNanoseconds)
-        if ($isOther -or ($now -le $passedUntil -and $line -notmatch 'soft lockup')) {
-            $passedUntil = $now + $betweenLines
-        }
-        else {
-            $passedUntil = -1d
+        $isOfOther = $passedUntil -ge 0 -and $line -notmatch 'soft lockup' -and ($now -le $passedUntil -or $line -cmatch $following)
+        $passedUntil = $isOther -or $isOfOther ? $now + $betweenLines : -1d
+        if ($passedUntil -lt 0 -and $line -notin $Known) {
             $line
         }
     }

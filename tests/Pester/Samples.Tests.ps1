@@ -35,6 +35,19 @@ Describe 'What a guest''s kernel says, as the sample Invoke-QemuMigration.ps1 ju
         Select-Message ($report + $other) ($Seconds * 1e9) | Should-BeCollection @(if ($IsTaken) { $report }; $other)
     }
 
+    It 'passes over all of a lockup that the host was, slow while it was reported, too' {
+        $slow = $report[0], 'log 4 44737489 Modules linked in:', 'log 4 49738384 RIP: 0033:0x402d10', 'log 4 49738390 Code: 00 48 39 d0 72 59'
+        $later = $other -replace '44000000', '54000000'
+        Select-Message ($slow + $later) 31e9 | Should-BeCollection @($later)
+        Select-Message ($slow + $later) 37e9 | Should-BeCollection ($slow + $later)
+    }
+
+    It 'says what is new, and knows the beginning of what is not' {
+        Select-Message ($report + $other) 31e9 -Known $report[0] | Should-BeCollection @($other)
+        Select-Message ($report + $other) 37e9 -Known $report[0] | Should-BeCollection ($report[1..2] + $other)
+        Select-Message ($report[1..2] + $other) 31e9 | Should-BeCollection ($report[1..2] + $other)
+    }
+
     It 'passes over no other message' {
         Select-Message @($other) 43e9 | Should-BeCollection @($other)
         @(Select-Message @() 43e9) | Should-BeCollection @()
