@@ -41,7 +41,8 @@ internal sealed unsafe partial class Stepper
     /// <summary>Traces a process whose threads, those that it is yet to start, are to be stepped through.</summary>
     public static Stepper Trace(int process)
     {
-        Check(Ptrace(Seize, process, 0, SystemCallsMarked | NewThreadsToo | KilledWithUs));
+        if (Ptrace(Seize, process, 0, SystemCallsMarked | NewThreadsToo | KilledWithUs) < 0)
+            throw new System.ComponentModel.Win32Exception();
         return new Stepper(process);
     }
 
@@ -76,7 +77,11 @@ internal sealed unsafe partial class Stepper
             return false;
         _ = _inSystemCall.Remove(thread);
         fixed (ulong* registers = _registers)
-            Check(Ptrace(GetRegs, thread, 0, (nint)registers));
+        {
+            if (Ptrace(GetRegs, thread, 0, (nint)registers) < 0) // it has just been killed
+                return false;
+        }
+
         var request = _registers[FirstArgument];
         var act = _registers[Number] switch
         {
@@ -86,12 +91,6 @@ internal sealed unsafe partial class Stepper
         };
         LastAct = act ?? LastAct;
         return act is not null;
-    }
-
-    private static void Check(long result)
-    {
-        if (result < 0)
-            throw new System.ComponentModel.Win32Exception();
     }
 
     [LibraryImport("libc", EntryPoint = "ptrace", SetLastError = true)]
