@@ -21,6 +21,8 @@ internal static partial class Attacker
     private const string AtResume = "at-resume";
     private const int Measurements = 4;
     private const int MostWrites = 10_000;
+    private const int Killed = 9; // of waitpid(2)
+    private static readonly TimeSpan s_longestStep = TimeSpan.FromSeconds(Patience.Seconds / 3);
     private static readonly TimeSpan s_longestWait = TimeSpan.FromMinutes(10);
 
     /// <summary>Its standard input says where to work, where to note what is done, and then for each kill where to be hit.</summary>
@@ -94,14 +96,28 @@ internal static partial class Attacker
         Exit(1);
     }
 
-    /// <summary>Has one attach that is killed after so many acts, or ends.</summary>
+    /// <summary>
+    /// Has one attach that is killed after so many acts, or ends. A fork of .NET may get nowhere, where another thread held a lock when it was made: that one is
+    /// killed after a while, and another made.
+    /// </summary>
     private static void Step(IWork work, int acts)
+    {
+        int status;
+        Stepper stepper;
+        do
+            (stepper, status) = StepOnce(work, acts);
+        while (status == Killed && stepper.Acts == 0);
+        Console.WriteLine($"{status} {stepper.LastAct}");
+    }
+
+    private static (Stepper Stepper, int Status) StepOnce(IWork work, int acts)
     {
         using var gate = new AnonymousPipeServerStream(PipeDirection.Out);
         using var entrance = new AnonymousPipeClientStream(PipeDirection.In, gate.ClientSafePipeHandle);
         var child = Fork();
         if (child == 0)
         {
+            new KillTimer().Set(s_longestStep);
             _ = entrance.ReadByte();
             Write(work, acts);
             Exit(0);
@@ -109,8 +125,7 @@ internal static partial class Attacker
 
         var stepper = Stepper.Trace(child);
         gate.WriteByte(0);
-        var status = stepper.KillAfter(acts);
-        Console.WriteLine($"{status} {stepper.LastAct}");
+        return (stepper, stepper.KillAfter(acts));
     }
 
     private static void Write(IWork work, int index) => work.Write(index % 2 == 0 ? Scenario.SecondOffset : Scenario.FirstOffset);

@@ -35,6 +35,9 @@ internal sealed unsafe partial class Stepper
 
     private Stepper(int process) => _process = process;
 
+    /// <summary>How many of its acts it has done.</summary>
+    public int Acts { get; private set; }
+
     /// <summary>What it did last that counts.</summary>
     public string LastAct { get; private set; } = "nothing";
 
@@ -50,7 +53,7 @@ internal sealed unsafe partial class Stepper
     /// <returns>The status that it ended with.</returns>
     public int KillAfter(int acts)
     {
-        for (var done = 0; ;)
+        while (true)
         {
             var thread = Waitpid(-1, out var status, WaitForAll);
             if (thread < 0)
@@ -63,7 +66,7 @@ internal sealed unsafe partial class Stepper
             }
 
             var signal = status >> 8 & 0xFF;
-            if (signal == SystemCallStop && Acts(thread) && ++done == acts)
+            if (signal == SystemCallStop && HasActed(thread) && ++Acts == acts)
                 _ = Kill(_process, SigKill);
             var isSignal = status >> 16 == 0 && signal != SystemCallStop;
             _ = Ptrace(Syscall, thread, 0, isSignal ? signal : 0); // which fails where it has just been killed
@@ -71,7 +74,7 @@ internal sealed unsafe partial class Stepper
     }
 
     /// <summary>Whether a thread that stands at a system call has just done what counts.</summary>
-    private bool Acts(int thread)
+    private bool HasActed(int thread)
     {
         if (_inSystemCall.Add(thread))
             return false;
