@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.IO.Pipes;
-using System.Runtime.InteropServices;
 using KvmTsc.Execution;
 using KvmTsc.Execution.Attach;
 
@@ -9,11 +8,11 @@ namespace KvmTsc.Torture;
 
 /// <summary>
 /// Has processes attach to the target, writing the two offsets in turn, until a SIGKILL that they have asked the kernel for hits them:
-/// somewhere in an attach, or somewhere in a batch that writes; or until it has done so many of its acts, see <see cref="Stepper"/>. Each is a fork of this one, which has attached before, since starting .NET
-/// takes far longer than an attach. Of a fork only the calling thread lives on, which is the one that attaches; see
-/// <see cref="Self.StartForking"/>.
+/// somewhere in an attach, or somewhere in a batch that writes; or until they have done so many of their acts, see <see cref="Stepper"/>.
+/// Each is a fork of this one, which has attached before, since starting .NET takes far longer than an attach. Of a fork only the calling
+/// thread lives on, which is the one that attaches; see <see cref="Self.StartForking"/>.
 /// </summary>
-internal static partial class Attacker
+internal static class Attacker
 {
     public const string Anywhere = "anywhere";
     public const string InBatch = "in the batch";
@@ -21,9 +20,7 @@ internal static partial class Attacker
     private const string AtResume = "at-resume";
     private const int Measurements = 4;
     private const int MostWrites = 10_000;
-    private const int Killed = 9; // of waitpid(2)
-    private static readonly TimeSpan s_longestStep = TimeSpan.FromSeconds(Patience.Seconds / 3);
-    private static readonly TimeSpan s_longestWait = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan s_longestAttack = TimeSpan.FromSeconds(Patience.Seconds / 3);
 
     /// <summary>Its standard input says where to work, where to note what is done, and then for each kill where to be hit.</summary>
     public static int Run()
@@ -44,10 +41,8 @@ internal static partial class Attacker
                 continue;
             }
 
-            var child = Fork();
-            if (child == 0)
-                AttachUntilKilled(work, watched!, where == InBatch, typical);
-            if (Waitpid(child, out var status, 0) != child)
+            var child = Fork(() => AttachUntilKilled(work, watched!, where == InBatch, typical));
+            if (Native.Waitpid(child, out var status, 0) != child)
                 throw new System.ComponentModel.Win32Exception();
             Console.WriteLine(status);
         }
@@ -83,30 +78,41 @@ internal static partial class Attacker
             watched.BeforeWriting = () => timer.Set(watched.Writing * 1.2 * Random.Shared.NextDouble());
         else
             timer.Set(typical * 2 * Random.Shared.NextDouble());
+        for (var writes = 0; writes < MostWrites; writes++)
+            Write(work, writes);
+    }
+
+    /// <summary>
+    /// Has something done by a fork, which is to end by itself, or be killed. One of .NET may get nowhere (1 in 35 that came right after an attach, in a thread that was
+    /// ending and waited for a lock whose holder is not there): it is killed after a while in any case.
+    /// </summary>
+    private static int Fork(Action attack)
+    {
+        var child = Native.Fork();
+        if (child != 0)
+            return child;
+        new KillTimer().Set(s_longestAttack);
         try
         {
-            for (var writes = 0; writes < MostWrites; writes++)
-                Write(work, writes);
+            attack();
         }
         catch (Exception exception)
         {
             Console.Error.WriteLine($"    {exception}"); // in a fork .NET does not get as far as to say so itself
         }
 
-        Exit(1);
+        Native.Exit(1);
+        return child;
     }
 
-    /// <summary>
-    /// Has one attach that is killed after so many acts, or ends. A fork of .NET may get nowhere, where another thread held a lock when it was made: that one is
-    /// killed after a while, and another made.
-    /// </summary>
+    /// <summary>Has one attach that is killed after so many acts, or ends. Where a fork got nowhere, another one is made.</summary>
     private static void Step(IWork work, int acts)
     {
         int status;
         Stepper stepper;
         do
             (stepper, status) = StepOnce(work, acts);
-        while (status == Killed && stepper.Acts == 0);
+        while (status == Native.SigKill && stepper.Acts == 0);
         Console.WriteLine($"{status} {stepper.LastAct}");
     }
 
@@ -114,15 +120,12 @@ internal static partial class Attacker
     {
         using var gate = new AnonymousPipeServerStream(PipeDirection.Out);
         using var entrance = new AnonymousPipeClientStream(PipeDirection.In, gate.ClientSafePipeHandle);
-        var child = Fork();
-        if (child == 0)
+        var child = Fork(() =>
         {
-            new KillTimer().Set(s_longestStep);
             _ = entrance.ReadByte();
             Write(work, acts);
-            Exit(0);
-        }
-
+            Native.Exit(0);
+        });
         var stepper = Stepper.Trace(child);
         gate.WriteByte(0);
         return (stepper, stepper.KillAfter(acts));
@@ -135,24 +138,8 @@ internal static partial class Attacker
     {
         public Stopped<T> WhileStopped<T>(Func<IVMStop, T> work, CancellationToken cancellationToken, IoctlBatch? first = null)
         {
-            var isSaid = false;
-            return executor.WhileHeldAtResume(work, s_longestWait, (_, _) => Say(), cancellationToken);
-
-            void Say()
-            {
-                if (!isSaid)
-                    Console.WriteLine(Watcher.Watching);
-                isSaid = true;
-            }
+            var say = Once.Of(() => Console.WriteLine(Watcher.Watching));
+            return executor.WhileHeldAtResume(work, Watcher.Longest, (_, _) => say(), cancellationToken);
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "fork")]
-    private static partial int Fork();
-
-    [LibraryImport("libc", EntryPoint = "waitpid", SetLastError = true)]
-    private static partial int Waitpid(int process, out int status, int options);
-
-    [LibraryImport("libc", EntryPoint = "_exit")]
-    private static partial void Exit(int status);
 }

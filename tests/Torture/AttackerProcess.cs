@@ -8,6 +8,7 @@ internal sealed class AttackerProcess : IDisposable
     private const string Ready = "ready";
 
     // Of waitpid(2).
+    private const string CameToItsEnd = "0";
     private const string Killed = "9";
     private const string DiedByAbort = "6";
     private const string DiedBySegmentation = "11";
@@ -24,20 +25,12 @@ internal sealed class AttackerProcess : IDisposable
             throw new InvalidOperationException($"The attacker said {instead} instead of {Ready}.");
     }
 
-    /// <summary>
-    /// Has it attach until it is killed. Now and then one dies by itself: a thread of the target that is still ending is waited for on a thread of its own
-    /// (EndedThreads), and .NET cannot start one in a fork. It is dead as well then, and its target to be as unharmed.
-    /// </summary>
+    /// <summary>Has it attach until it is killed.</summary>
     /// <returns>What it was at.</returns>
     public KillPhase Attack(string where)
     {
         Tell(where);
-        var status = Hear();
-        if (status is DiedByAbort or DiedBySegmentation)
-            Console.Error.WriteLine($"    an attacker died by itself, status {status}");
-        else if (status != Killed)
-            throw new InvalidOperationException($"The attacker ended with status {status} instead of {Killed}.");
-        return Phase;
+        return PhaseAtDeath(Hear());
     }
 
     /// <summary>Has it attach until it has done so many of its acts, and is killed.</summary>
@@ -53,9 +46,9 @@ internal sealed class AttackerProcess : IDisposable
             line = Hear();
         return line.Split(' ', 2) switch
         {
-            [Killed, var act] => (Phase, act),
-            ["0", _] => null,
-            var other => throw new InvalidOperationException($"The attacker ended with status {string.Join(' ', other)} instead of {Killed}."),
+            [CameToItsEnd, _] => null,
+            [var status, var act] => (PhaseAtDeath(status), act),
+            _ => (PhaseAtDeath(line), ""),
         };
     }
 
@@ -68,7 +61,18 @@ internal sealed class AttackerProcess : IDisposable
         File.Delete(_notes);
     }
 
-    private KillPhase Phase => (KillPhase)File.ReadAllBytes(_notes)[0];
+    /// <summary>
+    /// Now and then one dies by itself: a thread of the target that is still ending is waited for on a thread of its own (EndedThreads), and .NET cannot start
+    /// one in a fork. It is dead as well then, and its target to be as unharmed.
+    /// </summary>
+    private KillPhase PhaseAtDeath(string status)
+    {
+        if (status is DiedByAbort or DiedBySegmentation)
+            Console.Error.WriteLine($"    an attacker died by itself, status {status}");
+        else if (status != Killed)
+            throw new InvalidOperationException($"The attacker ended with status {status} instead of {Killed}.");
+        return (KillPhase)File.ReadAllBytes(_notes)[0];
+    }
 
     private void Tell(string line)
     {

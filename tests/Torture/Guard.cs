@@ -10,22 +10,15 @@ internal static class Guard
     public static int Run(string states)
     {
         using var cancellation = new CancellationTokenSource();
-        var hasBegun = false;
+        var say = Once.Of(() => Console.WriteLine(Watching));
         _ = Task.Run(() =>
         {
             _ = Console.ReadLine();
             cancellation.Cancel();
         });
-        var options = new ClockWatchOptions(_ => new ClockPolicy(Corrects: true), Acts: true, states, Begun: _ => Say());
+        var options = new ClockWatchOptions(_ => new ClockPolicy(Corrects: true), Acts: true, states, Begun: _ => say());
         ClockWatch.Run(options, occurred => Complain(occurred), cancellation.Token);
         return 0;
-
-        void Say()
-        {
-            if (!hasBegun)
-                Console.WriteLine(Watching);
-            hasBegun = true;
-        }
 
         static void Complain(KvmClockEvent occurred)
         {

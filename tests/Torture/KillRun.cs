@@ -1,7 +1,7 @@
 namespace KvmTsc.Torture;
 
 /// <summary>
-/// Kills a process that attaches, at random instants; but for what docs/attach.md excepts: targets under a seccomp filter that forbids what the payload does,
+/// Kills a process that attaches, at random instants, or after each of its acts; but for what docs/attach.md excepts: targets under a seccomp filter that forbids what the payload does,
 /// which is suspended only as long as the tracer lives, and where all threads are stopped. Afterwards the target has to run on as if nothing had been: no deviation, all
 /// checks make progress, offsets all old or all new, no thread stopped or traced. The payload's mappings may be left, and are counted.
 /// </summary>
@@ -29,7 +29,7 @@ internal static class KillRun
     public static int RunActs(Options options)
     {
         var counts = new Counts();
-        foreach (var scenario in options.Only is null || options.Only == s_resumed.Name ? [.. Scenarios(options), s_resumed] : Scenarios(options))
+        foreach (var scenario in Scenarios(options, s_resumed))
         {
             using var run = new ScenarioRun(scenario, counts);
             run.Run(index => run.KillAfter(index + 1, atResume: scenario == s_resumed));
@@ -38,7 +38,8 @@ internal static class KillRun
         return counts.Finish();
     }
 
-    private static Scenario[] Scenarios(Options options) => [.. Scenario.Chosen(options).Where(scenario => !scenario.IsFiltered && scenario.KnowsThreads)];
+    private static Scenario[] Scenarios(Options options, params Scenario[] further) =>
+        [.. Scenario.Chosen(options, further).Where(scenario => !scenario.IsFiltered && scenario.KnowsThreads)];
 
     private sealed class ScenarioRun(Scenario scenario, Counts counts) : IDisposable
     {
@@ -49,7 +50,7 @@ internal static class KillRun
         private long _deviations;
 
         /// <summary>Kills until there is nothing left to kill.</summary>
-        /// <param name="kill">Does it, the how manieth being given, and returns what was killed at what; null if that was all.</param>
+        /// <param name="kill">Kills, told how many were killed before; returns what was hit and how, null if there was nothing left.</param>
         public void Run(Func<int, (KillPhase Phase, string How)?> kill)
         {
             try

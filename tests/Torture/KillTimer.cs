@@ -6,19 +6,18 @@ namespace KvmTsc.Torture;
 /// <summary>
 /// Has the kernel kill this process at an instant: a timer that sends SIGKILL, more exact than any other process could be.
 /// </summary>
-internal sealed unsafe partial class KillTimer
+internal sealed unsafe class KillTimer
 {
     private const int SysTimerCreate = 222;
     private const int SysTimerSettime = 223;
     private const int ClockMonotonic = 1;
-    private const int SigKill = 9;
     private readonly int _id;
 
     public KillTimer()
     {
-        var request = new SignalEvent { Signal = SigKill };
+        var request = new SignalEvent { Signal = Native.SigKill };
         int id;
-        if (Syscall(SysTimerCreate, ClockMonotonic, (nint)(&request), (nint)(&id), 0) < 0)
+        if (Native.Syscall(SysTimerCreate, ClockMonotonic, (nint)(&request), (nint)(&id), 0) < 0)
             throw new Win32Exception();
         _id = id;
     }
@@ -28,7 +27,7 @@ internal sealed unsafe partial class KillTimer
         const long NanosecondsPerSecond = 1_000_000_000;
         var nanoseconds = Math.Max(1, (long)delay.TotalNanoseconds);
         var once = stackalloc long[] { 0, 0, nanoseconds / NanosecondsPerSecond, nanoseconds % NanosecondsPerSecond };
-        if (Syscall(SysTimerSettime, _id, 0, (nint)once, 0) < 0)
+        if (Native.Syscall(SysTimerSettime, _id, 0, (nint)once, 0) < 0)
             throw new Win32Exception();
     }
 
@@ -40,7 +39,4 @@ internal sealed unsafe partial class KillTimer
         public int Signal;
         public int Notify;
     }
-
-    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
-    private static partial long Syscall(long number, nint a, nint b, nint c, nint d);
 }

@@ -45,8 +45,11 @@ internal sealed record Scenario(string Name, int Share, bool HasRun, bool KnowsT
     /// <summary>Whether a filter of its own ends it where the tool dies in the middle of a batch: docs/attach.md.</summary>
     public bool IsFiltered => Arguments.Contains(Seccomp);
 
-    public static IReadOnlyList<Scenario> Chosen(Options options) =>
-        [.. (options.StandIn ? WithoutKvm : WithKvm).Where(scenario => options.Only is null || scenario.Name == options.Only)];
+    /// <summary>Those that the command line asks for.</summary>
+    /// <param name="options">The command line.</param>
+    /// <param name="further">What there is to choose from, with KVM, besides those that all runs have.</param>
+    public static IReadOnlyList<Scenario> Chosen(Options options, params Scenario[] further) =>
+        [.. (options.StandIn ? WithoutKvm : WithKvm.Concat(further)).Where(scenario => options.Only is null || scenario.Name == options.Only)];
 
     /// <summary>Divides a count among scenarios; the first gets what is left over.</summary>
     public static IEnumerable<(Scenario Scenario, int Count)> Divide(int count, IReadOnlyList<Scenario> scenarios)

@@ -1,18 +1,15 @@
-using System.Runtime.InteropServices;
-
 namespace KvmTsc.Torture;
 
 /// <summary>
 /// Kills a process after a given one of its acts: of its system calls, each of those by which it changes a process that it traces, or what that does next. One
 /// after the other, these are all instants at which a tracer can die, as far as what it traces can tell.
 /// </summary>
-internal sealed unsafe partial class Stepper
+internal sealed unsafe class Stepper
 {
     private const int SysPwrite = 18;
     private const int SysPtrace = 101;
     private const int SysWriteMemory = 311;
     private const int SigTrap = 5;
-    private const int SigKill = 9;
     private const int SystemCallStop = SigTrap | 0x80;
     private const int WaitForAll = 0x40000000; // __WALL
     private const int Syscall = 24;
@@ -44,7 +41,7 @@ internal sealed unsafe partial class Stepper
     /// <summary>Traces a process whose threads, those that it is yet to start, are to be stepped through.</summary>
     public static Stepper Trace(int process)
     {
-        if (Ptrace(Seize, process, 0, SystemCallsMarked | NewThreadsToo | KilledWithUs) < 0)
+        if (Native.Ptrace(Seize, process, 0, SystemCallsMarked | NewThreadsToo | KilledWithUs) < 0)
             throw new System.ComponentModel.Win32Exception();
         return new Stepper(process);
     }
@@ -55,7 +52,7 @@ internal sealed unsafe partial class Stepper
     {
         while (true)
         {
-            var thread = Waitpid(-1, out var status, WaitForAll);
+            var thread = Native.Waitpid(-1, out var status, WaitForAll);
             if (thread < 0)
                 throw new System.ComponentModel.Win32Exception();
             if ((status & 0x7F) != 0x7F)
@@ -67,9 +64,9 @@ internal sealed unsafe partial class Stepper
 
             var signal = status >> 8 & 0xFF;
             if (signal == SystemCallStop && HasActed(thread) && ++Acts == acts)
-                _ = Kill(_process, SigKill);
+                _ = Native.Kill(_process, Native.SigKill);
             var isSignal = status >> 16 == 0 && signal != SystemCallStop;
-            _ = Ptrace(Syscall, thread, 0, isSignal ? signal : 0); // which fails where it has just been killed
+            _ = Native.Ptrace(Syscall, thread, 0, isSignal ? signal : 0); // which fails where it has just been killed
         }
     }
 
@@ -81,7 +78,7 @@ internal sealed unsafe partial class Stepper
         _ = _inSystemCall.Remove(thread);
         fixed (ulong* registers = _registers)
         {
-            if (Ptrace(GetRegs, thread, 0, (nint)registers) < 0) // it has just been killed
+            if (Native.Ptrace(GetRegs, thread, 0, (nint)registers) < 0) // it has just been killed
                 return false;
         }
 
@@ -95,13 +92,4 @@ internal sealed unsafe partial class Stepper
         LastAct = act ?? LastAct;
         return act is not null;
     }
-
-    [LibraryImport("libc", EntryPoint = "ptrace", SetLastError = true)]
-    private static partial long Ptrace(int request, int thread, nint address, nint data);
-
-    [LibraryImport("libc", EntryPoint = "waitpid", SetLastError = true)]
-    private static partial int Waitpid(int process, out int status, int options);
-
-    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
-    private static partial int Kill(int process, int signal);
 }

@@ -8,7 +8,7 @@ internal static class Watcher
 {
     public const string Watching = "watching";
     public const string Ended = "ended";
-    private static readonly TimeSpan s_longest = TimeSpan.FromMinutes(10);
+    public static readonly TimeSpan Longest = TimeSpan.FromMinutes(10);
 
     public static int Run(int processId)
     {
@@ -16,30 +16,25 @@ internal static class Watcher
         {
             var machine = (ProcessMachine)VMDiscovery.Of(processId).Single();
             using var cancellation = new CancellationTokenSource();
-            var isSaid = false;
             var end = default(Task);
-            try
+            var say = Once.Of(() =>
             {
-                _ = ((AttachedExecutor)machine.Executor).WhileHeldAtResume(_ => 0, s_longest, (_, _) => Say(), cancellation.Token);
-                Console.WriteLine("resumed");
-            }
-            catch (OperationCanceledException)
-            {
-                end!.Wait();
-                Console.WriteLine(Ended);
-            }
-
-            void Say()
-            {
-                if (isSaid)
-                    return;
-                isSaid = true;
                 Console.WriteLine(Watching);
                 end = Task.Run(() =>
                 {
                     _ = Console.ReadLine();
                     cancellation.Cancel();
                 });
+            });
+            try
+            {
+                _ = ((AttachedExecutor)machine.Executor).WhileHeldAtResume(_ => 0, Longest, (_, _) => say(), cancellation.Token);
+                Console.WriteLine("resumed");
+            }
+            catch (OperationCanceledException)
+            {
+                end!.Wait();
+                Console.WriteLine(Ended);
             }
         }
 

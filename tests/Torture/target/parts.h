@@ -44,6 +44,7 @@ struct receiver;
 struct check;
 struct receiver *new_receiver(const char *name, int index);
 void begin_receiving(struct receiver *receiver);
+void handler_ran(void); // another handler, of the calling thread, which receives
 uint64_t handler_runs(const struct receiver *receiver);
 void start_signals(void);
 bool signals_are_delivered(void); // all that were sent; sends no more

@@ -27,6 +27,7 @@ struct receiver {
     _Atomic pid_t thread;  // once it receives
     _Atomic uint64_t sent, received, noticed;
     _Atomic uint64_t sigurg_sent, sigurg_received;
+    _Atomic uint64_t others_run; // handlers of other signals
     uint64_t sent_at_ns;
 };
 
@@ -109,9 +110,14 @@ void begin_receiving(struct receiver *receiver)
     receiver->thread = gettid();
 }
 
+void handler_ran(void)
+{
+    own->others_run++;
+}
+
 uint64_t handler_runs(const struct receiver *receiver)
 {
-    return receiver->received + receiver->sigurg_received;
+    return receiver->received + receiver->sigurg_received + receiver->others_run;
 }
 
 // --- what the receivers do meanwhile
