@@ -126,6 +126,13 @@ public sealed class ProcessMachine : HostMachine
         return VcpuIds.Count > 0 && VcpuIds.All(id => threads.Look(id).State == KvmVcpuState.Stopped);
     }
 
+    /// <summary>Whether the guest of one of its vCPUs waits: its thread is in KVM then, and not only on its way out of the guest.</summary>
+    internal bool HasHalted()
+    {
+        var threads = Threads;
+        return VcpuIds.Any(id => threads.Look(id).State == KvmVcpuState.Halted);
+    }
+
     private VcpuThreads Threads => new(Identity.ProcessId, Found, _isOnlyVM);
 
     private AttachObstacle Doubt() => new(

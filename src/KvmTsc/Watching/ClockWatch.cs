@@ -249,9 +249,8 @@ public sealed class ClockWatch
             return;
         }
 
-        if (vm.AwaitsClock && vm.LooksPaused())
+        if (vm.AwaitsClock)
         {
-            // Its VMM resets it, or puts it back: reset, memory, TSCs and kvmclock come one after another, and are judged together when it goes on.
             vm.LookAt = vm.IsPaused ? null : Now + SettlingMilliseconds;
             return;
         }

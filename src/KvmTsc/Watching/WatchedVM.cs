@@ -29,6 +29,7 @@ internal sealed class WatchedVM : IDisposable
     private ulong _judgedUntil;
     private ulong? _offsetsWritten;
     private ulong? _clockSet;
+    private ulong? _exitsWhenWritten;
     private ulong? _exitsWhenPaused;
     private ulong? _exitsWhenArmed;
     private bool _hasMasterClock = true;
@@ -96,13 +97,20 @@ internal sealed class WatchedVM : IDisposable
         }
     }
 
-    /// <summary>Whether offsets were written since, and kvmclock was not yet.</summary>
+    /// <summary>
+    /// Whether offsets were written since, and kvmclock was not yet, by a VMM that resets it, or puts it back: reset, memory, TSCs and kvmclock come one after another, and are
+    /// judged together when it goes on. Its threads alone do not tell: where others have the CPUs, one that has left the guest looks like one that is in it.
+    /// </summary>
     public bool AwaitsClock
     {
         get
         {
             lock (_noting)
-                return _offsetsWritten is not null && _clockSet is null;
+            {
+                if (_offsetsWritten is null || _clockSet is not null)
+                    return false;
+                return LooksPaused() || (_exitsWhenWritten is { } exits && Machine.Debugfs?.ReadExits() == exits && !Machine.HasHalted());
+            }
         }
     }
 
@@ -119,6 +127,7 @@ internal sealed class WatchedVM : IDisposable
             {
                 case TraceEventKind.Offset:
                     _offsetsWritten = occurred.HostTsc;
+                    _exitsWhenWritten = Machine.Debugfs?.ReadExits();
                     _writers.Add(occurred.ThreadId);
                     return true;
                 case TraceEventKind.Tracked:
@@ -294,9 +303,12 @@ internal sealed class WatchedVM : IDisposable
     private Looked Work(IVMStop stop, TscSnapshot.Reading reading, Action<WatchedVM>? catchUp = null)
     {
         var now = reading.Run(stop);
-        catchUp?.Invoke(this);
         lock (_noting)
         {
+            var known = _offsetsWritten;
+            catchUp?.Invoke(this);
+            if (catchUp is not null && _offsetsWritten != known && _clockSet is null)
+                throw new KvmException(KvmErrorId.AttachFailed, $"{Machine.Identity.Name} is being reset, or put back.", "Try again.");
             if (_offsetsWritten is not null && !Machine.IsAsFound)
                 throw new KvmException(KvmErrorId.VcpuMismatch, $"{Machine.Identity.Name} has got other vCPUs meanwhile.", "Try again.");
             try

@@ -21,7 +21,8 @@
  *
  * It prints "descriptor D", "thread TID" and "child PID" for what comes into being, and N counts those descriptors, from 0. At the end it
  * prints "ready" and waits for its standard input to end; there, a digit N spins a vCPU, u ends being stuck, p pauses the late vCPU, whose thread is seconds
- * on its way from the guest to where it waits, r resumes it, c creates the next vCPU of the last VM, and b sets that VM's kvmclock back by a second.
+ * on its way from the guest to where it waits, r resumes it, c creates the next vCPU of the last VM, and b sets that VM's kvmclock back by a second, k by eight,
+ * and t the TSC of its late vCPU by three.
  */
 
 #define _GNU_SOURCE
@@ -48,7 +49,7 @@
 
 #define CODE 0x1000
 
-static int kvm, last_vm, last_vcpu_count, descriptors[64], ids[64], count;
+static int kvm, last_vm, last_vcpu_count, late_vcpu, descriptors[64], ids[64], count;
 static struct kvm_run *late;
 static pthread_t late_thread;
 static sem_t resumed;
@@ -131,14 +132,26 @@ static void *run_late(void *fd)
     return NULL;
 }
 
-static void set_clock_back(void)
+static void set_clock_back(unsigned int seconds)
 {
     struct kvm_clock_data data = {0};
 
     must(ioctl(last_vm, KVM_GET_CLOCK, &data), "KVM_GET_CLOCK");
     data.flags = 0;
-    data.clock -= 1000000000;
+    data.clock -= seconds * 1000000000ull;
     must(ioctl(last_vm, KVM_SET_CLOCK, &data), "KVM_SET_CLOCK");
+}
+
+static void set_tsc_back(unsigned int seconds)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } tsc = {.head.nmsrs = 1, .entry.index = 0x10};
+
+    must(ioctl(late_vcpu, KVM_GET_MSRS, &tsc), "KVM_GET_MSRS");
+    tsc.entry.data -= (uint64_t)seconds * 1000 * (unsigned int)must(ioctl(late_vcpu, KVM_GET_TSC_KHZ, 0), "KVM_GET_TSC_KHZ");
+    must(ioctl(late_vcpu, KVM_SET_MSRS, &tsc), "KVM_SET_MSRS");
 }
 
 static pthread_t start_in(void *(*work)(void *), int number, int spin)
@@ -171,7 +184,8 @@ static void start_late(int number)
 {
     struct sigaction action = {.sa_handler = leave_guest};
 
-    late = mmap(NULL, must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"), PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[number], 0);
+    late_vcpu = descriptors[number];
+    late = mmap(NULL, must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"), PROT_READ | PROT_WRITE, MAP_SHARED, late_vcpu, 0);
     sigaction(SIGUSR1, &action, NULL);
     late_thread = start_in(run_late, number, 1);
 }
@@ -307,7 +321,11 @@ static void finish(void)
         else if (byte == 'c')
             create_vcpu(last_vm, last_vcpu_count);
         else if (byte == 'b')
-            set_clock_back();
+            set_clock_back(1);
+        else if (byte == 'k')
+            set_clock_back(8);
+        else if (byte == 't')
+            set_tsc_back(3);
     _exit(0);
 }
 

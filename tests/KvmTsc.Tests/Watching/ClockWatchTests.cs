@@ -44,6 +44,64 @@ public sealed class ClockWatchTests(Programs programs)
         Assert.Equal(["Found", "Paused"], told);
     }
 
+    /// <summary>As where a VM is put back to a snapshot, while others have the CPUs: the threads of its vCPUs do not get as far as to wait.</summary>
+    [Fact]
+    public void A_VM_is_judged_when_it_has_got_back_both_clocks_however_long_after_the_other_one_comes()
+    {
+        using var other = StartPausable();
+        var before = Grow(other);
+        using var ended = new CancellationTokenSource(s_patience);
+        List<string> told = [];
+        ClockWatch.Run(
+            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy(Corrects: true) : null, Acts: true),
+            occurred =>
+            {
+                if (occurred.ProcessId != other.Id)
+                    return;
+                told.Add($"{occurred.Event} {occurred.Reason}".Trim());
+                if (occurred.Event == "Found")
+                    _ = PutBackAsync(other);
+                else if (occurred.Event == "Corrected")
+                    ended.Cancel();
+            },
+            ended.Token);
+        Assert.Equal(["Found", "Corrected"], told);
+        Assert.Equal(before, GuestTsc.ReadOffsets(other.FindOne(), null, CancellationToken.None)[0].OffsetTicks);
+
+        static async Task PutBackAsync(OtherProcess other)
+        {
+            other.Tell("pt");
+            await Task.Delay(TimeSpan.FromSeconds(4)).ConfigureAwait(false);
+            other.Tell("k");
+        }
+    }
+
+    [Fact]
+    public void A_VM_whose_TSC_is_put_back_within_the_look_at_it_is_not_judged_by_that()
+    {
+        using var other = StartPausable();
+        var before = Grow(other);
+        using var vm = new WatchedVM(other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
+        _ = vm.Look(_ => { }, CancellationToken.None);
+        other.Tell("pt");
+        Until.True(() => GuestTsc.ReadOffsets(vm.Machine, null, CancellationToken.None)[0].OffsetTicks, offset => offset != before);
+        Assert.Empty(vm.Look(_ => Occurs(TraceEventKind.Offset, TraceEventKind.Tracked), CancellationToken.None));
+        Assert.True(vm.HasNews);
+        Assert.NotNull(vm.LookAt);
+        var clock = GuestClock.Read(vm.Machine, CancellationToken.None).ClockNanoseconds;
+        other.Tell("k");
+        Until.True(() => GuestClock.Read(vm.Machine, CancellationToken.None).ClockNanoseconds, now => now < clock);
+        Occurs(TraceEventKind.MasterClock);
+        Assert.Equal(["Corrected"], vm.Look(_ => { }, CancellationToken.None).Select(occurred => occurred.Event));
+        Assert.Equal(before, GuestTsc.ReadOffsets(vm.Machine, null, CancellationToken.None)[0].OffsetTicks);
+
+        void Occurs(params TraceEventKind[] kinds)
+        {
+            foreach (var kind in kinds)
+                vm.Note(new TraceEvent(kind, HostTsc.Read(), other.Threads[0]));
+        }
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -187,6 +245,14 @@ public sealed class ClockWatchTests(Programs programs)
         GuestTsc.SetOffsets(machine, machine.VcpuIds.ToDictionary(id => id, _ => offset), force: true, CancellationToken.None);
         GuestClock.Set(
             machine, unchecked(GuestClock.Read(machine, CancellationToken.None).ClockNanoseconds + ((ulong)seconds * Second)), null, force: true, CancellationToken.None);
+    }
+
+    /// <summary>Has its clocks be those of one that has run for some time: with less it may be one that begins anew.</summary>
+    /// <returns>The offset of its vCPU, in ticks.</returns>
+    private static long Grow(OtherProcess other)
+    {
+        Move(other.FindOne(), 20);
+        return GuestTsc.ReadOffsets(other.FindOne(), null, CancellationToken.None)[0].OffsetTicks;
     }
 
     private static LineStore OpenStore() => LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
