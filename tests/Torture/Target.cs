@@ -12,10 +12,6 @@ internal sealed class Target : IDisposable
 {
     private const int MostLinesShown = 30;
     private const int MostLinesKept = 100_000;
-
-    // recvfrom and accept (with a timeout), semop, semtimedop, msgrcv, rt_sigtimedwait, io_getevents, epoll_wait, epoll_pwait, epoll_pwait2: signal(7).
-    private static readonly string[] s_endedByStop = ["45", "43", "65", "220", "70", "128", "208", "232", "281", "441"];
-
     private readonly Process _process;
     private readonly ConcurrentQueue<string> _lines = [];
 
@@ -78,7 +74,7 @@ internal sealed class Target : IDisposable
     public string NameSomeThreads()
     {
         var directory = Directory.CreateTempSubdirectory("threads-").FullName;
-        var threads = Directory.GetDirectories($"/proc/{ProcessId}/task").Where(RestartsAfterStop).Select(path => Path.GetFileName(path)!).Order().ToArray();
+        var threads = ThreadStates.NotEndedByStop(ProcessId).Order().ToArray();
         for (var id = 0; id < Terminals.Count; id++)
         {
             var vcpu = Directory.CreateDirectory(Path.Combine(directory, $"vcpu{id}")).FullName;
@@ -86,18 +82,6 @@ internal sealed class Target : IDisposable
         }
 
         return directory;
-
-        static bool RestartsAfterStop(string thread)
-        {
-            try
-            {
-                return !s_endedByStop.Contains(File.ReadAllText($"{thread}/syscall").Split(' ')[0]);
-            }
-            catch (IOException)
-            {
-                return false; // it has ended
-            }
-        }
     }
 
     public TargetReport Report() => TargetReport.Parse(Ask("status"));

@@ -120,17 +120,16 @@ public sealed class ProcessMachine : HostMachine
     }
 
     /// <summary>Whether all its vCPUs stand still. It is looked no further than the first that does not.</summary>
-    internal bool IsStopped()
-    {
-        var threads = Threads;
-        return VcpuIds.Count > 0 && VcpuIds.All(id => threads.Look(id).State == KvmVcpuState.Stopped);
-    }
+    internal bool IsStopped() => VcpuIds.Count > 0 && LookAtStates().All(state => state == KvmVcpuState.Stopped);
 
     /// <summary>Whether the guest of one of its vCPUs waits: its thread is in KVM then, and not only on its way out of the guest.</summary>
-    internal bool HasHalted()
+    internal bool HasHalted() => LookAtStates().Contains(KvmVcpuState.Halted);
+
+    /// <summary>What its vCPUs do, one after the other: it is looked at no more of them than are asked for.</summary>
+    private IEnumerable<KvmVcpuState> LookAtStates()
     {
         var threads = Threads;
-        return VcpuIds.Any(id => threads.Look(id).State == KvmVcpuState.Halted);
+        return VcpuIds.Select(id => threads.Look(id).State);
     }
 
     private VcpuThreads Threads => new(Identity.ProcessId, Found, _isOnlyVM);

@@ -106,13 +106,12 @@ internal sealed class WatchedVM : IDisposable
         get
         {
             lock (_noting)
-            {
-                if (_offsetsWritten is null || _clockSet is not null)
-                    return false;
-                return LooksPaused() || (_exitsWhenWritten is { } exits && Machine.Debugfs?.ReadExits() == exits && !Machine.HasHalted());
-            }
+                return _offsetsWritten is not null && _clockSet is null && (LooksPaused() || !HasRunSinceWritten);
         }
     }
+
+    /// <summary>Whether its guest has run since offsets were written, or waits, which only one that runs does; true where nothing tells.</summary>
+    private bool HasRunSinceWritten => _exitsWhenWritten is not { } exits || Machine.Debugfs?.ReadExits() != exits || Machine.HasHalted();
 
     /// <summary>Notes an event of its process.</summary>
     /// <returns>Whether it is one that we did not cause, and that asks for a look.</returns>
@@ -307,7 +306,7 @@ internal sealed class WatchedVM : IDisposable
         {
             var known = _offsetsWritten;
             catchUp?.Invoke(this);
-            if (catchUp is not null && _offsetsWritten != known && _clockSet is null)
+            if (_offsetsWritten != known && _clockSet is null)
                 throw new KvmException(KvmErrorId.AttachFailed, $"{Machine.Identity.Name} is being reset, or put back.", "Try again.");
             if (_offsetsWritten is not null && !Machine.IsAsFound)
                 throw new KvmException(KvmErrorId.VcpuMismatch, $"{Machine.Identity.Name} has got other vCPUs meanwhile.", "Try again.");

@@ -26,22 +26,7 @@ public sealed class ClockWatchTests(Programs programs)
     public void A_pause_is_seen_however_late_the_threads_of_vCPUs_come_to_rest()
     {
         using var other = StartPausable();
-        using var ended = new CancellationTokenSource(s_patience);
-        List<string> told = [];
-        ClockWatch.Run(
-            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy() : null),
-            occurred =>
-            {
-                if (occurred.ProcessId != other.Id)
-                    return;
-                told.Add(occurred.Event);
-                if (occurred.Event == "Found")
-                    other.Tell("p");
-                else if (occurred.Event == "Paused")
-                    ended.Cancel();
-            },
-            ended.Token);
-        Assert.Equal(["Found", "Paused"], told);
+        Assert.Equal(["Found", "Paused"], WatchUntil("Paused", other, corrects: false, () => other.Tell("p")));
     }
 
     /// <summary>As where a VM is put back to a snapshot, while others have the CPUs: the threads of its vCPUs do not get as far as to wait.</summary>
@@ -50,30 +35,14 @@ public sealed class ClockWatchTests(Programs programs)
     {
         using var other = StartPausable();
         var before = Grow(other);
-        using var ended = new CancellationTokenSource(s_patience);
-        List<string> told = [];
-        ClockWatch.Run(
-            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy(Corrects: true) : null, Acts: true),
-            occurred =>
-            {
-                if (occurred.ProcessId != other.Id)
-                    return;
-                told.Add($"{occurred.Event} {occurred.Reason}".Trim());
-                if (occurred.Event == "Found")
-                    _ = PutBackAsync(other);
-                else if (occurred.Event == "Corrected")
-                    ended.Cancel();
-            },
-            ended.Token);
-        Assert.Equal(["Found", "Corrected"], told);
-        Assert.Equal(before, GuestTsc.ReadOffsets(other.FindOne(), null, CancellationToken.None)[0].OffsetTicks);
-
-        static async Task PutBackAsync(OtherProcess other)
+        using var setsClock = new Timer(_ => other.Tell("k"));
+        var told = WatchUntil("Corrected", other, corrects: true, () =>
         {
             other.Tell("pt");
-            await Task.Delay(TimeSpan.FromSeconds(4)).ConfigureAwait(false);
-            other.Tell("k");
-        }
+            setsClock.Change(TimeSpan.FromSeconds(4), Timeout.InfiniteTimeSpan);
+        });
+        Assert.Equal(["Found", "Corrected"], told);
+        Assert.Equal(before, OffsetOf(other.FindOne()));
     }
 
     [Fact]
@@ -84,7 +53,7 @@ public sealed class ClockWatchTests(Programs programs)
         using var vm = new WatchedVM(other.FindOne(), LibC.PidfdOpen(other.Id)!, new ClockPolicy(Corrects: true), acts: true, OpenStore());
         _ = vm.Look(_ => { }, CancellationToken.None);
         other.Tell("pt");
-        Until.True(() => GuestTsc.ReadOffsets(vm.Machine, null, CancellationToken.None)[0].OffsetTicks, offset => offset != before);
+        Until.True(() => OffsetOf(vm.Machine), offset => offset != before);
         Assert.Empty(vm.Look(_ => Occurs(TraceEventKind.Offset, TraceEventKind.Tracked), CancellationToken.None));
         Assert.True(vm.HasNews);
         Assert.NotNull(vm.LookAt);
@@ -93,7 +62,7 @@ public sealed class ClockWatchTests(Programs programs)
         Until.True(() => GuestClock.Read(vm.Machine, CancellationToken.None).ClockNanoseconds, now => now < clock);
         Occurs(TraceEventKind.MasterClock);
         Assert.Equal(["Corrected"], vm.Look(_ => { }, CancellationToken.None).Select(occurred => occurred.Event));
-        Assert.Equal(before, GuestTsc.ReadOffsets(vm.Machine, null, CancellationToken.None)[0].OffsetTicks);
+        Assert.Equal(before, OffsetOf(vm.Machine));
 
         void Occurs(params TraceEventKind[] kinds)
         {
@@ -163,27 +132,12 @@ public sealed class ClockWatchTests(Programs programs)
     public void A_VM_that_had_no_vCPU_yet_when_it_was_found_is_watched_with_all_it_gets()
     {
         using var other = OtherProcess.StartReady(programs.VMs, "vm");
-        using var ended = new CancellationTokenSource(s_patience);
         using var setsBack = new Timer(_ => other.Tell("b"));
-        List<string> told = [];
-        ClockWatch.Run(
-            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy(Corrects: true) : null, Acts: true),
-            occurred =>
-            {
-                if (occurred.ProcessId != other.Id)
-                    return;
-                told.Add($"{occurred.Event} {occurred.Reason}".Trim());
-                if (occurred.Event == "Found")
-                {
-                    other.Tell("cc12");
-                    setsBack.Change(TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)); // until it has seen its clocks before
-                }
-                else if (occurred.Event == "Corrected")
-                {
-                    ended.Cancel();
-                }
-            },
-            ended.Token);
+        var told = WatchUntil("Corrected", other, corrects: true, () =>
+        {
+            other.Tell("cc12");
+            setsBack.Change(TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)); // until it has seen its clocks before
+        });
         Assert.Equal(["Found", "Corrected"], told);
     }
 
@@ -227,6 +181,32 @@ public sealed class ClockWatchTests(Programs programs)
         Assert.Equal(wasRestored ? [older] : [], events.Where(occurred => occurred.Event == "Corrected").Select(occurred => (ulong)Math.Round(occurred.LostNanoseconds!.Value / 1e9)));
     }
 
+    /// <summary>Watches its VM until an event of that name.</summary>
+    /// <param name="last">That name.</param>
+    /// <param name="other">Its process.</param>
+    /// <param name="corrects">Whether it is given back what it loses.</param>
+    /// <param name="found">What to do when it is found.</param>
+    /// <returns>What was told of it, with reasons.</returns>
+    private static List<string> WatchUntil(string last, OtherProcess other, bool corrects, Action found)
+    {
+        using var ended = new CancellationTokenSource(s_patience);
+        List<string> told = [];
+        ClockWatch.Run(
+            new ClockWatchOptions(name => name == other.FindOne().Identity.Name ? new ClockPolicy(corrects) : null, corrects),
+            occurred =>
+            {
+                if (occurred.ProcessId != other.Id)
+                    return;
+                told.Add($"{occurred.Event} {occurred.Reason}".Trim());
+                if (occurred.Event == "Found")
+                    found();
+                else if (occurred.Event == last)
+                    ended.Cancel();
+            },
+            ended.Token);
+        return told;
+    }
+
     /// <summary>What would be known of a VM that began so many seconds sooner, and was last seen as long ago.</summary>
     private static KvmTscState EarlierLife(KvmTscState now, ulong seconds)
     {
@@ -251,9 +231,13 @@ public sealed class ClockWatchTests(Programs programs)
     /// <returns>The offset of its vCPU, in ticks.</returns>
     private static long Grow(OtherProcess other)
     {
-        Move(other.FindOne(), 20);
-        return GuestTsc.ReadOffsets(other.FindOne(), null, CancellationToken.None)[0].OffsetTicks;
+        var machine = other.FindOne();
+        Move(machine, 20);
+        return OffsetOf(machine);
     }
+
+    /// <summary>The offset of its first vCPU, in ticks.</summary>
+    private static long OffsetOf(ProcessMachine machine) => GuestTsc.ReadOffsets(machine, null, CancellationToken.None)[0].OffsetTicks;
 
     private static LineStore OpenStore() => LineStore.Open(null, static () => LocalHost.Identify(LocalHost.Tsc.KHz));
 
